@@ -1,0 +1,64 @@
+"""What the things are: values, and pure functions over them. Imports nothing but the standard library."""
+
+from tradegw.model.enums import (
+    CommandKind,
+    EventType,
+    EvidenceKind,
+    ExecType,
+    InstrumentStatus,
+    Liquidity,
+    OrdStatus,
+    OrdType,
+    Origin,
+    Side,
+    TimeInForce,
+    TriggerBy,
+)
+from tradegw.model.ids import (
+    AccountId,
+    AccountName,
+    ClientOrderId,
+    OrderId,
+    TradeId,
+    VenueClientOrderId,
+    VenueOrderId,
+)
+from tradegw.model.instruments import Instrument
+from tradegw.model.numbers import parse_decimal, plain
+from tradegw.model.orders import Fill, InDoubt, NewOrder, Order, ReplaceTerms
+from tradegw.model.reports import Balance, Evidence, ExecutionReport, OrderEvent, Position
+
+__all__ = [
+    "AccountId",
+    "AccountName",
+    "Balance",
+    "ClientOrderId",
+    "CommandKind",
+    "EventType",
+    "Evidence",
+    "EvidenceKind",
+    "ExecType",
+    "ExecutionReport",
+    "Fill",
+    "InDoubt",
+    "Instrument",
+    "InstrumentStatus",
+    "Liquidity",
+    "NewOrder",
+    "OrdStatus",
+    "OrdType",
+    "Order",
+    "OrderEvent",
+    "OrderId",
+    "Origin",
+    "Position",
+    "ReplaceTerms",
+    "Side",
+    "TimeInForce",
+    "TradeId",
+    "TriggerBy",
+    "VenueClientOrderId",
+    "VenueOrderId",
+    "parse_decimal",
+    "plain",
+]

@@ -1,0 +1,427 @@
+"""What the engine needs from the outside: a store, a clock, somebody to tell.
+
+The store's one way to write orders is `append`: an `Entry` is stored whole or not at all, and is durable
+when `append` returns. Everything else in `Store` reads, or keeps small facts beside the orders.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Generic, Protocol, TypeVar
+
+from tradegw.model import (
+    AccountId,
+    AccountName,
+    Balance,
+    ClientOrderId,
+    Fill,
+    Instrument,
+    Order,
+    OrderEvent,
+    OrderId,
+    OrdStatus,
+    Position,
+    Side,
+    TradeId,
+    VenueClientOrderId,
+    VenueOrderId,
+)
+
+__all__ = [
+    "AccountRecord",
+    "Claim",
+    "Clock",
+    "Cursor",
+    "Entry",
+    "EventFilter",
+    "FillFilter",
+    "Halt",
+    "Head",
+    "KeyTaken",
+    "Known",
+    "Listing",
+    "OrderFilter",
+    "Problem",
+    "ProblemKind",
+    "Replayed",
+    "Store",
+    "Stored",
+    "VenueOrderRef",
+]
+
+
+class Clock(Protocol):
+    """Time. Tests turn it by hand."""
+
+    def time_ns(self) -> int:
+        """Return nanoseconds since the epoch, UTC."""
+        ...
+
+    def monotonic_ns(self) -> int:
+        """Return nanoseconds that only grow, for measuring durations."""
+        ...
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait."""
+        ...
+
+
+# --- what is written ------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """One use of an idempotency key.
+
+    Attributes:
+        scope: The account that the caller named or the order's; `*` where neither is known beforehand.
+        fingerprint: Versioned digest of what the caller set.
+        operation: What was asked, such as `place_order`.
+        order_id: The order that it made or touched, when there is exactly one.
+        result: What was answered where no order tells, as JSON text.
+    """
+
+    scope: str
+    idempotency_key: str
+    fingerprint: str
+    operation: str
+    order_id: OrderId | None = None
+    result: str = ""
+    created_time_ns: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VenueOrderRef:
+    """One incarnation of an order at the venue, under a client id that never names another.
+
+    Attributes:
+        id_scope: Within which the venue keeps client ids apart; usually `account`.
+        order_qty: Size of this incarnation, in base units; None for quote-sized orders.
+        valid_until_ns: Venue time after which the venue refuses its placement; None when it never does
+            or measures by height.
+        valid_until_height: The same as a block height.
+        command_valid_until_ns: The same for the last cancel or replace of it.
+        command_valid_until_height: The same as a block height.
+        digest: Identifies the request in logs.
+    """
+
+    order_id: OrderId
+    generation: int
+    venue_client_order_id: VenueClientOrderId
+    id_scope: str = "account"
+    venue_order_id: VenueOrderId | None = None
+    order_qty: Decimal | None = None
+    valid_until_ns: int | None = None
+    valid_until_height: int | None = None
+    command_valid_until_ns: int | None = None
+    command_valid_until_height: int | None = None
+    digest: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """What is stored together.
+
+    Attributes:
+        events: In order; those of one order carry it as it stands after each. `seq` is given by the store.
+        claim: The key that this uses. If it is taken, nothing of the entry is stored.
+        is_new_order: Whether the order of the events is stored for the first time.
+        ref: Incarnation to insert, or to update when one of its order and generation exists.
+    """
+
+    account_id: AccountId
+    events: tuple[OrderEvent, ...] = ()
+    claim: Claim | None = None
+    is_new_order: bool = False
+    ref: VenueOrderRef | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stored:
+    """The entry is durable. Its events, numbered."""
+
+    events: tuple[OrderEvent, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyTaken:
+    """Nothing was stored: the key was used before, by this."""
+
+    claim: Claim
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Replayed:
+    """Nothing was stored: a fill of the entry is stored already."""
+
+    order_id: OrderId
+    trade_id: TradeId
+
+
+# --- what is read ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AccountRecord:
+    """An account as it was bound at its first connection.
+
+    Attributes:
+        venue_account_id: The venue's own id of the account; empty until the venue said.
+        environment: Host and environment that the account was bound to.
+        instance_id: Incarnation of the venue that was last seen.
+    """
+
+    account_id: AccountId
+    account: AccountName
+    venue: str
+    plugin: str
+    venue_account_id: str = ""
+    environment: str = ""
+    instance_id: str = ""
+    created_time_ns: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Known:
+    """All that the store knows of one order: itself with `trade_ids` and `inferred`, and its incarnations."""
+
+    order: Order
+    refs: tuple[VenueOrderRef, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Head:
+    """The end of an account's stream: number and hash of its last event; 0 and empty at the start."""
+
+    seq: int = 0
+    hash: bytes = b""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OrderFilter:
+    """Which orders. None means any; a tuple means any of these. Times are of creation, in ns."""
+
+    accounts: tuple[AccountName, ...] | None = None
+    venue: str | None = None
+    symbol: str | None = None
+    side: Side | None = None
+    statuses: tuple[OrdStatus, ...] | None = None
+    in_doubt: bool | None = None
+    tags: Mapping[str, str] = field(default_factory=dict[str, str])
+    client_order_id: ClientOrderId | None = None
+    created_from_ns: int | None = None
+    created_before_ns: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FillFilter:
+    """Which fills. None means any. Times are of the venue's clock, in ns."""
+
+    accounts: tuple[AccountName, ...] | None = None
+    venue: str | None = None
+    symbol: str | None = None
+    side: Side | None = None
+    order_id: OrderId | None = None
+    from_ns: int | None = None
+    before_ns: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EventFilter:
+    """Which events of one account: those after `after_seq`, of one order if it is given."""
+
+    account: AccountName
+    after_seq: int = 0
+    order_id: OrderId | None = None
+
+
+ItemT = TypeVar("ItemT")
+
+
+class Cursor(str):
+    """Where a listing goes on. Opaque to callers; stable while rows are inserted."""
+
+    __slots__ = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listing(Generic[ItemT]):
+    """One page."""
+
+    items: tuple[ItemT, ...]
+    next_cursor: Cursor | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Halt:
+    """A stop of new orders.
+
+    Attributes:
+        scope: `*`, `account:NAME`, `venue:NAME` or `symbol:NAME`.
+        by: Who asked for it.
+    """
+
+    scope: str
+    why: str
+    by: str
+    since_ns: int
+
+
+class ProblemKind(enum.StrEnum):
+    """What `verify` can find."""
+
+    GAP = "GAP"
+    HASH = "HASH"
+    PAYLOAD = "PAYLOAD"
+    ORDER_DIFFERS = "ORDER_DIFFERS"
+    ORDER_MISSING = "ORDER_MISSING"
+    FILL_DIFFERS = "FILL_DIFFERS"
+    FILL_MISSING = "FILL_MISSING"
+    UNEXPECTED_ROW = "UNEXPECTED_ROW"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Problem:
+    """One contradiction in the record."""
+
+    kind: ProblemKind
+    account: AccountName
+    detail: str
+    seq: int = 0
+
+
+class Store(Protocol):
+    """A durable record of orders.
+
+    Every method may raise `StoreUnavailable` (nothing happened) and `StoreCorrupt`; `append` and the other
+    writers also `CommitUnknown` (it may be stored: `reload` before anyone is answered).
+
+    Cancellation: a write that was cancelled may be stored.
+    """
+
+    def subscribe(self, listener: Callable[[Sequence[OrderEvent]], None]) -> None:
+        """Call `listener` on the event loop with the events of each commit, in the order of commits.
+
+        It runs before the `append` calls of the commit return, and must not block or raise.
+        """
+        ...
+
+    async def append(self, entry: Entry) -> Stored | KeyTaken | Replayed:
+        """Store an entry, durably, whole or not at all. Concurrent entries share a commit.
+
+        Raises:
+            DuplicateClientOrderId: The account has an order with that client order id.
+            StoreUnavailable: Nothing was stored.
+            CommitUnknown: It may or may not be stored.
+        """
+        ...
+
+    async def put_account(self, record: AccountRecord) -> AccountRecord:
+        """Store an account, or update the one of that name, and return it as stored with its own id."""
+        ...
+
+    async def list_accounts(self) -> Sequence[AccountRecord]: ...
+
+    async def put_instruments(
+        self, venue: str, instruments: Sequence[Instrument], *, time_ns: int
+    ) -> None:
+        """Replace what is known of a venue's instruments."""
+        ...
+
+    async def put_balances(self, account_id: AccountId, balances: Sequence[Balance]) -> None: ...
+
+    async def put_positions(self, account_id: AccountId, positions: Sequence[Position]) -> None: ...
+
+    async def put_halt(self, halt: Halt, claim: Claim | None = None) -> KeyTaken | None:
+        """Store a halt, and the key that asked for it. A halt of the same scope is replaced."""
+        ...
+
+    async def delete_halt(self, scope: str, claim: Claim | None = None) -> KeyTaken | None: ...
+
+    async def put_claim(self, claim: Claim) -> KeyTaken | None:
+        """Store the use of a key that made no order. Returns the earlier use, if there is one."""
+        ...
+
+    async def list_halts(self) -> Sequence[Halt]: ...
+
+    async def list_balances(self, account_id: AccountId) -> Sequence[Balance]: ...
+
+    async def list_positions(self, account_id: AccountId) -> Sequence[Position]: ...
+
+    async def list_instruments(self, venue: str) -> Sequence[Instrument]: ...
+
+    async def find_claim(self, scope: str, idempotency_key: str) -> Claim | None: ...
+
+    async def find_order(self, order_id: OrderId) -> Order | None: ...
+
+    async def find_order_by_client_id(
+        self, account_id: AccountId, client_order_id: ClientOrderId
+    ) -> Order | None: ...
+
+    async def find_known(
+        self,
+        account_id: AccountId,
+        *,
+        order_id: OrderId | None = None,
+        venue_client_order_id: VenueClientOrderId | None = None,
+        venue_order_id: VenueOrderId | None = None,
+    ) -> Known | None:
+        """Return an order with all that applying a report to it needs, by the first id that is given."""
+        ...
+
+    async def list_known_open(self, account_id: AccountId) -> Sequence[Known]:
+        """Return every open order of the account, for a start."""
+        ...
+
+    async def list_orders(
+        self, where: OrderFilter, *, limit: int, cursor: Cursor | None = None
+    ) -> Listing[Order]:
+        """Return orders, newest first.
+
+        Raises:
+            InvalidOrder: The cursor is not one of ours; reason `INVALID_PAGE_TOKEN`.
+        """
+        ...
+
+    async def list_fills(
+        self, where: FillFilter, *, limit: int, cursor: Cursor | None = None
+    ) -> Listing[Fill]:
+        """Return fills, newest first."""
+        ...
+
+    async def list_events(self, where: EventFilter, *, limit: int) -> Sequence[OrderEvent]:
+        """Return events in the order of their numbers."""
+        ...
+
+    async def list_event_hashes(
+        self, account: AccountName, *, after_seq: int, limit: int
+    ) -> Sequence[tuple[int, bytes]]:
+        """Return numbers and hashes of events, for anchors."""
+        ...
+
+    async def get_head(self, account: AccountName) -> Head:
+        """Return the committed end of the account's stream."""
+        ...
+
+    async def count_orders(self) -> Mapping[OrdStatus, int]:
+        """Count the orders by status."""
+        ...
+
+    async def ping(self) -> None:
+        """Run a real query.
+
+        Raises:
+            StoreError: It failed.
+        """
+        ...
+
+    def verify(self) -> AsyncIterator[Problem]:
+        """Check every chain, rebuild orders and fills from the events, and yield what contradicts."""
+        ...
+
+    async def close(self) -> None:
+        """Finish what was appended, and let go of the store. Safe to call twice."""
+        ...
