@@ -8,23 +8,27 @@ from __future__ import annotations
 
 import enum
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from decimal import Decimal
-from typing import Generic, Protocol, TypeVar
+from typing import Protocol
 
 from tradegw.model import (
     AccountId,
     AccountName,
     Balance,
     ClientOrderId,
+    Cursor,
     Fill,
+    FillFilter,
+    Halt,
     Instrument,
+    Listing,
     Order,
     OrderEvent,
+    OrderFilter,
     OrderId,
     OrdStatus,
     Position,
-    Side,
     TradeId,
     VenueClientOrderId,
     VenueOrderId,
@@ -201,73 +205,12 @@ class Head:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class OrderFilter:
-    """Which orders. None means any; a tuple means any of these. Times are of creation, in ns."""
-
-    accounts: tuple[AccountName, ...] | None = None
-    venue: str | None = None
-    symbol: str | None = None
-    side: Side | None = None
-    statuses: tuple[OrdStatus, ...] | None = None
-    in_doubt: bool | None = None
-    tags: Mapping[str, str] = field(default_factory=dict[str, str])
-    client_order_id: ClientOrderId | None = None
-    created_from_ns: int | None = None
-    created_before_ns: int | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FillFilter:
-    """Which fills. None means any. Times are of the venue's clock, in ns."""
-
-    accounts: tuple[AccountName, ...] | None = None
-    venue: str | None = None
-    symbol: str | None = None
-    side: Side | None = None
-    order_id: OrderId | None = None
-    from_ns: int | None = None
-    before_ns: int | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class EventFilter:
     """Which events of one account: those after `after_seq`, of one order if it is given."""
 
     account: AccountName
     after_seq: int = 0
     order_id: OrderId | None = None
-
-
-ItemT = TypeVar("ItemT")
-
-
-class Cursor(str):
-    """Where a listing goes on. Opaque to callers; stable while rows are inserted."""
-
-    __slots__ = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Listing(Generic[ItemT]):
-    """One page."""
-
-    items: tuple[ItemT, ...]
-    next_cursor: Cursor | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Halt:
-    """A stop of new orders.
-
-    Attributes:
-        scope: `*`, `account:NAME`, `venue:NAME` or `symbol:NAME`.
-        by: Who asked for it.
-    """
-
-    scope: str
-    why: str
-    by: str
-    since_ns: int
 
 
 class ProblemKind(enum.StrEnum):
@@ -311,6 +254,9 @@ class Store(Protocol):
 
     async def append(self, entry: Entry) -> Stored | KeyTaken | Replayed:
         """Store an entry, durably, whole or not at all. Concurrent entries share a commit.
+
+        Entries of an account are stored in the order of the calls: an implementation puts the entry in
+        its queue before it suspends for the first time.
 
         Raises:
             DuplicateClientOrderId: The account has an order with that client order id.
@@ -394,6 +340,15 @@ class Store(Protocol):
 
     async def list_events(self, where: EventFilter, *, limit: int) -> Sequence[OrderEvent]:
         """Return events in the order of their numbers."""
+        ...
+
+    async def list_stream_fills(
+        self, account: AccountName, *, after_seq: int, limit: int
+    ) -> Sequence[Fill]:
+        """Return the account's fills whose event has a number above `after_seq`, in that order.
+
+        The replay of a fill stream; read by index from `fill`, without decoding events.
+        """
         ...
 
     async def list_event_hashes(

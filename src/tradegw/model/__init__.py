@@ -24,6 +24,7 @@ from tradegw.model.ids import (
     VenueOrderId,
 )
 from tradegw.model.instruments import Instrument
+from tradegw.model.listings import Cursor, FillFilter, Halt, Listing, OrderFilter
 from tradegw.model.numbers import parse_decimal, plain
 from tradegw.model.orders import Fill, InDoubt, NewOrder, Order, ReplaceTerms
 from tradegw.model.reports import Balance, Evidence, ExecutionReport, OrderEvent, Position
@@ -34,21 +35,26 @@ __all__ = [
     "Balance",
     "ClientOrderId",
     "CommandKind",
+    "Cursor",
     "EventType",
     "Evidence",
     "EvidenceKind",
     "ExecType",
     "ExecutionReport",
     "Fill",
+    "FillFilter",
+    "Halt",
     "InDoubt",
     "Instrument",
     "InstrumentStatus",
     "Liquidity",
+    "Listing",
     "NewOrder",
     "OrdStatus",
     "OrdType",
     "Order",
     "OrderEvent",
+    "OrderFilter",
     "OrderId",
     "Origin",
     "Position",
