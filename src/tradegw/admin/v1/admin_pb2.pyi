@@ -40,7 +40,7 @@ class Halt(_message.Message):
     why: _builtins.str
     """Why, for people. column: halt.why."""
     by: _builtins.str
-    """Who asked for it. column: halt.by."""
+    """Who asked for it. column: halt.halted_by."""
     since_ns: _builtins.int
     """Since when, by the gateway's clock. column: halt.since_ns."""
     def __init__(
@@ -75,7 +75,7 @@ class HaltRequest(_message.Message):
     why: _builtins.str
     """Why, for people. Required. column: halt.why."""
     by: _builtins.str
-    """Who asks. Required. column: halt.by."""
+    """Who asks. Required. column: halt.halted_by."""
     cancel_open: _builtins.bool
     """Also cancel our open orders in the scope, one by one. Adopted ones are ours, external ones are not."""
     idempotency_key: _builtins.str

@@ -188,11 +188,11 @@ class AccountStatus(_message.Message):
     IN_DOUBT_FIELD_NUMBER: _builtins.int
     HEAD_SEQ_FIELD_NUMBER: _builtins.int
     account: _builtins.str
-    """Its name. column: account.name."""
+    """Its name. column: account.account."""
     venue: _builtins.str
     """Name of its venue. column: account.venue."""
     plugin: _builtins.str
-    """Name of the plugin that speaks to the venue. column: account.plugin."""
+    """Name of the plugin that speaks to the venue. column: venue.plugin."""
     state: _enums_pb2.AccountState.ValueType
     """Only READY takes new orders. Not stored."""
     why: _builtins.str
@@ -233,7 +233,7 @@ class Venue(_message.Message):
     PLUGIN_FIELD_NUMBER: _builtins.int
     ACCOUNTS_FIELD_NUMBER: _builtins.int
     venue: _builtins.str
-    """Its name in the configuration. column: venue.name."""
+    """Its name in the configuration. column: venue.venue."""
     plugin: _builtins.str
     """Name of the plugin that speaks to it. column: venue.plugin."""
     @_builtins.property

@@ -615,7 +615,9 @@ class Order(_message.Message):
     pending: _enums_pb2.CommandKind.ValueType
     """The one command that was asked and is not settled. column: orders.pending."""
     queued: _builtins.bool
-    """Whether a command of it waits here for its turn: the venue has not been asked yet. column: orders.queued."""
+    """Whether a command of it waits here for its turn, so that the venue has not been asked yet. Known to the
+    account's gateway; not stored.
+    """
     created_time_ns: _builtins.int
     """When it was stored, by the gateway's clock. column: orders.created_time_ns."""
     updated_time_ns: _builtins.int
@@ -785,7 +787,7 @@ class Fill(_message.Message):
     column: fill.order_id.
     """
     client_order_id: _builtins.str
-    """The caller's name for the order. column: orders.client_order_id."""
+    """The caller's name for the order. column: fill.client_order_id."""
     venue_order_id: _builtins.str
     """The venue's name for the order. column: fill.venue_order_id."""
     trade_id: _builtins.str
@@ -943,7 +945,7 @@ class OrderEvent(_message.Message):
     """W3C trace id of that request; empty when there is none. column: in order_event.payload."""
     hash: _builtins.bytes
     """Hash of the chain up to and with this event (32 bytes), for comparison with an anchor.
-    Empty in streams: `ListOrderEvents` alone reads it. column: order_event.hash.
+    Empty where it was not read from the record, as in live streams. column: order_event.hash.
     """
     @_builtins.property
     def order(self) -> Global___Order:
@@ -952,7 +954,7 @@ class OrderEvent(_message.Message):
     @_builtins.property
     def fill(self) -> Global___Fill:
         """What moved: set in TRADE, TRADE_CORRECT and UNMATCHED_FILL, and in no other.
-        column: in order_event.payload, fill, unmatched_fill.
+        column: in order_event.payload; its rows are in fill and unmatched_fill.
         """
 
     @_builtins.property
