@@ -265,6 +265,14 @@ class Store(Protocol):
         """
         ...
 
+    def readmit(self, account_id: AccountId) -> None:
+        """Take entries of an account again, after a commit that it was part of failed.
+
+        From such a failure on, every entry of the account is refused with `StoreUnavailable`: it was made
+        from a state that was never stored. Whoever calls this has dropped what it remembered, and reads.
+        """
+        ...
+
     async def put_account(self, record: AccountRecord) -> AccountRecord:
         """Store an account, or update the one of that name, and return it as stored with its own id."""
         ...

@@ -104,6 +104,7 @@ class Capabilities:
     post_only: bool = False
     reduce_only: bool = False
     quote_qty: bool = False
+    max_slippage: bool = False
     replace: ReplaceKind = ReplaceKind.NONE
     expiry: ExpiryKind = ExpiryKind.NONE
     expiry_s: float = 0.0

@@ -1,0 +1,1 @@
+"""Decides what happens next: takes orders, stores them before sending, applies what venues report."""

@@ -1,0 +1,98 @@
+"""Proof of absence: when "not found" means that the order never got there.
+
+Pure, so that each condition has its own test. All of these are needed (docs/explanation/in-doubt.md):
+
+(a) nothing was ever heard of the order; (b) a targeted query answers "not found", dated by the venue's own
+clock or height after `valid_until` plus the visibility lag; (c) the same venue account and instance as at
+the intent; (d) within the time for which the venue still shows closed orders; (e) no fills either;
+(f) twice, a lag apart.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tradegw.model import Order
+from tradegw.ports import VenueOrderRef
+from tradegw.venue import Capabilities, ExpiryKind, VenueTime
+
+__all__ = ["Observation", "is_settled_after", "proves_absence"]
+
+_NS_PER_S = 1_000_000_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Observation:
+    """One targeted query that answered "not found", with the fills empty as well.
+
+    Attributes:
+        as_of: The venue's own clock and height when it answered.
+        identity: Venue account and instance that answered.
+    """
+
+    as_of: VenueTime
+    identity: tuple[str, str]
+
+
+def is_settled_after(
+    *,
+    valid_until_ns: int | None,
+    valid_until_height: int | None,
+    as_of: VenueTime,
+    capabilities: Capabilities,
+) -> bool:
+    """Whether the venue, at `as_of`, can no longer take the request and would show it if it had."""
+    lag_ns = int(capabilities.visibility_lag_s * _NS_PER_S)
+    match capabilities.expiry:
+        case ExpiryKind.TIME:
+            return valid_until_ns is not None and as_of.time_ns > valid_until_ns + lag_ns
+        case ExpiryKind.HEIGHT:
+            return (
+                valid_until_height is not None
+                and as_of.height is not None
+                and as_of.height > valid_until_height
+            )
+        case ExpiryKind.NONE:
+            return False
+
+
+def proves_absence(
+    order: Order,
+    ref: VenueOrderRef,
+    observations: tuple[Observation, ...],
+    *,
+    capabilities: Capabilities,
+    identity: tuple[str, str],
+) -> bool:
+    """Whether the observations prove that the order never reached the venue, and never will.
+
+    Args:
+        identity: Venue account and instance at the time of the intent.
+    """
+    if order.acknowledged or order.cum_qty:
+        return False
+    counted = [
+        seen
+        for seen in observations
+        if seen.identity == identity
+        and is_settled_after(
+            valid_until_ns=ref.valid_until_ns,
+            valid_until_height=ref.valid_until_height,
+            as_of=seen.as_of,
+            capabilities=capabilities,
+        )
+        and _is_retained(ref, seen, capabilities)
+    ]
+    if len(counted) < 2:
+        return False
+    lag_ns = int(capabilities.visibility_lag_s * _NS_PER_S)
+    return counted[-1].as_of.time_ns - counted[0].as_of.time_ns >= max(lag_ns, 1)
+
+
+def _is_retained(ref: VenueOrderRef, seen: Observation, capabilities: Capabilities) -> bool:
+    if capabilities.closed_order_retention_s is None or ref.valid_until_ns is None:
+        return True
+    retention_ns = int(capabilities.closed_order_retention_s * _NS_PER_S)
+    # It may have been placed and closed as early as the request could be made.
+    earliest_ns = ref.valid_until_ns - int(capabilities.expiry_s * _NS_PER_S)
+    return seen.as_of.time_ns < earliest_ns + retention_ns

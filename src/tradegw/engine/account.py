@@ -1,0 +1,467 @@
+"""One account's record: its open orders, and the one way to change them.
+
+Every change of an order passes through `commit`: it is decided on the order as last decided, and stored in
+that order. `commit` never suspends between deciding and handing the entry to the store, so the store's
+order is the order of the decisions.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+
+from tradegw.engine.absence import Observation
+from tradegw.engine.book import Book
+from tradegw.engine.context import REQUEST
+from tradegw.engine.limits import LimitBook, Limits
+from tradegw.errors import StoreError, StoreUnavailable, Unavailable
+from tradegw.model import (
+    AccountName,
+    Balance,
+    CommandKind,
+    EventType,
+    Evidence,
+    EvidenceKind,
+    ExecType,
+    ExecutionReport,
+    Fill,
+    Halt,
+    Instrument,
+    Order,
+    OrderEvent,
+    OrderId,
+    Position,
+)
+from tradegw.model.lifecycle import Outcome, apply, is_missing_fills, put_in_doubt
+from tradegw.plugins import AccountPlugins, Plugins
+from tradegw.ports import (
+    AccountRecord,
+    Claim,
+    Clock,
+    Entry,
+    KeyTaken,
+    Known,
+    Replayed,
+    Store,
+    Stored,
+    VenueOrderRef,
+)
+from tradegw.venue import VenueTime
+
+__all__ = ["NS_PER_S", "Account", "AccountSettings", "AccountState", "Meter"]
+
+log = logging.getLogger(__name__)
+
+NS_PER_S = 1_000_000_000
+TEXT_MAX = 500
+
+Meter = Callable[[str, str, str, float], None]
+"""Told of every call of a venue: venue, operation, outcome, seconds."""
+
+
+class AccountState(StrEnum):
+    """Whether an account takes new orders; only `READY` does."""
+
+    STARTING = "STARTING"
+    """Its venue has not been reached yet."""
+    RECONCILING = "RECONCILING"
+    """The venue is being asked about every open order."""
+    READY = "READY"
+    STOPPED = "STOPPED"
+    """The store failed; what was remembered is dropped and read anew."""
+    CLOSING = "CLOSING"
+    """The gateway shuts down: cancels only."""
+
+
+_UNAVAILABLE = {
+    AccountState.STARTING: "VENUE_UNAVAILABLE",
+    AccountState.RECONCILING: "RECONCILING",
+    AccountState.READY: "UNAVAILABLE",
+    AccountState.STOPPED: "STORE_UNAVAILABLE",
+    AccountState.CLOSING: "SHUTTING_DOWN",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AccountSettings:
+    """What the configuration says of one account.
+
+    Attributes:
+        tag: The 8 hex digits that mark our orders at the venue.
+        execute_timeout_s: How long the venue's answer is awaited before the order is in doubt.
+        send_by_s: After its intent, an order is sent within this time or not at all.
+        reference_max_age_s: How old a price may be for a limit to be judged by it.
+    """
+
+    tag: str
+    limits: Limits = field(default_factory=Limits)
+    execute_timeout_s: float = 10.0
+    send_by_s: float = 10.0
+    reference_max_age_s: float = 5.0
+
+
+class Account:
+    """The record of one account. All methods are called on the gateway's loop."""
+
+    def __init__(
+        self,
+        record: AccountRecord,
+        settings: AccountSettings,
+        *,
+        store: Store,
+        clock: Clock,
+        plugins: Plugins,
+        find_halt: Callable[[AccountName, str, str], Halt | None],
+        meter: Meter,
+    ) -> None:
+        """Make an account that remembers nothing until `load`.
+
+        Args:
+            find_halt: Returns the halt that forbids (account, venue, symbol), if there is one.
+        """
+        self.record = record
+        self.settings = settings
+        self.store = store
+        self.clock = clock
+        self.plugins = plugins
+        self.find_halt = find_halt
+        self.meter = meter
+        self.book = Book()
+        self.limits = LimitBook(settings.limits)
+        self.state = AccountState.STARTING
+        self.why = "the venue has not been reached yet"
+        self.venue: AccountPlugins | None = None
+        self.venue_offset_ns = 0
+        self.instruments: dict[str, Instrument] = {}
+        self.balances: dict[str, Balance] = {}
+        self.positions: dict[str, Position] = {}
+        self.unsent: set[OrderId] = set()
+        """Intents handed to the store whose sending has not begun."""
+        self.in_flight: dict[tuple[OrderId, CommandKind], asyncio.Event] = {}
+        """Commands on their way to the venue; the event is set when the answer is dealt with."""
+        self.identity = (record.venue_account_id, record.instance_id)
+        """Venue account and instance that answer now."""
+        self.identities: dict[OrderId, tuple[str, str]] = {}
+        """Venue account and instance at the intent of each open order."""
+        self.observations: dict[OrderId, tuple[Observation, ...]] = {}
+        self.missing_fills: set[OrderId] = set()
+        self.wake_resolver = asyncio.Event()
+        self.wake_reconciler = asyncio.Event()
+        self.state_changed = asyncio.Event()
+        self.recovered = asyncio.Event()
+        self.failed = asyncio.Event()
+        # Reports of closed orders are read, applied and stored one at a time: nothing of a closed order is
+        # in memory that a second report could be decided on.
+        self._closed_lock = asyncio.Lock()
+
+    @property
+    def account(self) -> AccountName:
+        """The account's name."""
+        return self.record.account
+
+    # --- state --------------------------------------------------------------------------------
+
+    def set_state(self, state: AccountState, why: str = "") -> None:
+        """Move to a state. Closing is for good."""
+        if self.state is AccountState.CLOSING:
+            return
+        if state is not self.state:
+            log.info("account %s is %s: %s", self.account, state, why or "all is well")
+        self.state, self.why = state, why
+        self.state_changed.set()
+
+    def admit(self) -> AccountPlugins:
+        """Return the venue, if new orders are taken now.
+
+        Raises:
+            Unavailable: They are not; reason `RECONCILING`, `STORE_UNAVAILABLE`, `VENUE_UNAVAILABLE` or
+                `SHUTTING_DOWN`.
+        """
+        if self.state is not AccountState.READY:
+            raise self.unavailable()
+        assert self.venue is not None
+        return self.venue
+
+    def unavailable(self) -> Unavailable:
+        """Return the error that says why nothing can be done now."""
+        return Unavailable(
+            f"account {self.account} is {self.state}: {self.why}", reason=_UNAVAILABLE[self.state]
+        )
+
+    def venue_now(self) -> VenueTime:
+        """Return the venue's time as far as we know it: our clock, and the offset last sampled."""
+        return VenueTime(time_ns=self.clock.time_ns() + self.venue_offset_ns)
+
+    # --- changing orders ------------------------------------------------------------------------
+
+    async def commit(
+        self,
+        order_id: OrderId,
+        change: Callable[[Order], Outcome],
+        *,
+        claim: Claim | None = None,
+        ref: VenueOrderRef | None = None,
+    ) -> Order:
+        """Decide a change of an order on its latest state, and store it.
+
+        Args:
+            claim: The key that asked for it; known not to be taken.
+            ref: The order's incarnation with what the command changes in it.
+
+        Returns:
+            The order as stored; unchanged when the change brought no event.
+
+        Raises:
+            Unavailable: The store failed. What was decided is forgotten; it may be stored.
+        """
+        order = self.book.find(order_id)
+        if order is None:
+            return await self._commit_closed(order_id, change)
+        after, events = change(order)
+        if not events and claim is None:
+            return order
+        self.book.put(after)
+        if ref is not None:
+            self.book.put_ref(ref)
+        stored = await self._append(
+            Entry(account_id=self.record.account_id, events=events, claim=claim, ref=ref)
+        )
+        if not after.is_open and self.book.find(order_id) is after:
+            self.forget(after)
+        return _order_of(stored, after)
+
+    async def _commit_closed(self, order_id: OrderId, change: Callable[[Order], Outcome]) -> Order:
+        async with self._closed_lock:
+            if self.book.find(order_id) is None:
+                known = await self.store.find_known(self.record.account_id, order_id=order_id)
+                assert known is not None, f"order {order_id} is not stored"
+                if self.book.find(order_id) is None:
+                    return await self._change_closed(known, change)
+        return await self.commit(order_id, change)
+
+    async def _change_closed(self, known: Known, change: Callable[[Order], Outcome]) -> Order:
+        after, events = change(known.order)
+        if not events:
+            return known.order
+        if after.is_open:
+            # Revived: from here on it is remembered like any open order.
+            for ref in known.refs:
+                self.book.put_ref(ref)
+            self.book.put(after)
+            self.identities[after.order_id] = self.identity
+        stored = await self._append(Entry(account_id=self.record.account_id, events=events))
+        return _order_of(stored, after)
+
+    async def _append(self, entry: Entry) -> Stored:
+        try:
+            result = await self.store.append(entry)
+        except StoreError as e:
+            self.fail(e)
+            raise Unavailable(f"the change could not be stored: {e}", reason=e.reason) from e
+        if isinstance(result, (KeyTaken, Replayed)):
+            # Decided on something that the store knows better. Begin anew from what is stored.
+            error = StoreUnavailable(f"decided on a state that is not the stored one: {result}")
+            self.fail(error)
+            raise Unavailable(str(error), reason=error.reason)
+        return result
+
+    def forget(self, order: Order) -> None:
+        """Drop what is remembered of a closed order; the store keeps it."""
+        self.book.drop(order)
+        self.identities.pop(order.order_id, None)
+        self.observations.pop(order.order_id, None)
+        self.missing_fills.discard(order.order_id)
+
+    async def doubt(self, order_id: OrderId, command: CommandKind, why: str) -> Order:
+        """Record that nobody knows what became of a command, and wake the resolver."""
+        request = REQUEST.get()
+        order = await self.commit(
+            order_id,
+            lambda order: put_in_doubt(
+                order,
+                command,
+                why=why[:TEXT_MAX],
+                time_ns=self.clock.time_ns(),
+                request_id=request.request_id,
+                trace_id=request.trace_id,
+            ),
+        )
+        self.wake_resolver.set()
+        return order
+
+    async def apply_reports(self, order_id: OrderId, reports: Iterable[ExecutionReport]) -> Order:
+        """Apply several reports of one order, stored together.
+
+        Raises:
+            ValueError: A report contradicts itself; nothing was changed.
+        """
+        stamped = [self.received(report) for report in reports]
+        request = REQUEST.get()
+
+        def change(order: Order) -> Outcome:
+            events: tuple[OrderEvent, ...] = ()
+            for report in stamped:
+                order, more = apply(order, report)
+                events += more
+            if order.is_open and any(is_missing_fills(order, report) for report in stamped):
+                self.missing_fills.add(order_id)
+                self.wake_resolver.set()
+            else:
+                self.missing_fills.discard(order_id)
+            if request.request_id:
+                events = tuple(
+                    replace(e, request_id=request.request_id, trace_id=request.trace_id)
+                    for e in events
+                )
+            return order, events
+
+        return await self.commit(order_id, change)
+
+    async def on_report(self, report: ExecutionReport) -> None:
+        """Apply a report from the stream or a query to whatever order it is about."""
+        order_id = self.book.match(report)
+        if order_id is None:
+            known = await self.store.find_known(
+                self.record.account_id,
+                venue_client_order_id=report.venue_client_order_id,
+                venue_order_id=report.venue_order_id,
+            )
+            if known is None:
+                await self._on_stranger(report)
+                return
+            order_id = known.order.order_id
+        await self.apply_reports(order_id, [report])
+
+    async def _on_stranger(self, report: ExecutionReport) -> None:
+        """Keep a fill that matches no order; its quantity enters the stream here, once."""
+        if report.exec_type is not ExecType.TRADE:
+            log.debug("account %s: a report of an order not ours: %r", self.account, report)
+            return
+        report = self.received(report)
+        if (
+            report.trade_id is None
+            or report.last_qty is None
+            or report.last_px is None
+            or report.symbol is None
+            or report.side is None
+        ):
+            raise ValueError(f"a fill needs trade_id, symbol, side, quantity and price: {report!r}")
+        fill = Fill(
+            trade_id=report.trade_id,
+            account=self.account,
+            venue=self.record.venue,
+            symbol=report.symbol,
+            side=report.side,
+            last_qty=report.last_qty,
+            last_px=report.last_px,
+            venue_order_id=report.venue_order_id,
+            fee=report.fee,
+            fee_asset=report.fee_asset,
+            liquidity=report.liquidity,
+            transact_time_ns=report.transact_time_ns,
+            received_time_ns=report.received_time_ns,
+        )
+        event = OrderEvent(
+            event_type=EventType.UNMATCHED_FILL,
+            account=self.account,
+            time_ns=report.received_time_ns,
+            fill=fill,
+            evidence=Evidence(kind=EvidenceKind.FILL),
+            transact_time_ns=report.transact_time_ns,
+        )
+        try:
+            await self.store.append(Entry(account_id=self.record.account_id, events=(event,)))
+        except StoreError as e:
+            self.fail(e)
+            raise
+
+    def received(self, report: ExecutionReport) -> ExecutionReport:
+        """Return the report with the time of its receipt."""
+        if report.received_time_ns:
+            return report
+        return replace(report, received_time_ns=self.clock.time_ns())
+
+    # --- when the store fails -------------------------------------------------------------------
+
+    def fail(self, error: StoreError) -> None:
+        """Stop the account: what is remembered may not be what is stored. Nothing is sent until `load`."""
+        if not self.failed.is_set():
+            log.error("account %s stops until the store is read again: %s", self.account, error)
+        self.failed.set()
+        self.recovered.clear()
+        self.set_state(AccountState.STOPPED, f"the store failed: {error}")
+
+    async def watch_store(self) -> None:
+        """Read the account anew whenever the store failed, until that works."""
+        while True:
+            await self.failed.wait()
+            delay_s = 0.05
+            while self.failed.is_set():
+                try:
+                    await self.load()
+                except (StoreError, Unavailable) as e:
+                    self.failed.set()
+                    self.set_state(AccountState.STOPPED, f"the store cannot be used: {e}")
+                    await self.clock.sleep(delay_s)
+                    delay_s = min(delay_s * 2, 2.0)
+
+    async def load(self) -> None:
+        """Forget everything, read the open orders, and put in doubt what may have been sent.
+
+        An intent whose sending this process never began closes `NOT_SENT`: that much we know.
+
+        Raises:
+            StoreError, Unavailable: It could not be read or written.
+        """
+        self.store.readmit(self.record.account_id)
+        known = await self.store.list_known_open(self.record.account_id)
+        self.failed.clear()
+        self.book.load(known)
+        self.identities = {
+            k.order.order_id: self.identities.get(k.order.order_id, self.identity) for k in known
+        }
+        self.observations.clear()
+        self.missing_fills.clear()
+        for one in known:
+            order_id = one.order.order_id
+            if order_id in self.unsent:
+                self.unsent.discard(order_id)
+                await self.commit(order_id, self.not_sent("the store failed before it was sent"))
+                continue
+            for command in _unsettled(one.order):
+                if (order_id, command) not in self.in_flight:
+                    await self.doubt(order_id, command, "the gateway stopped before the answer")
+        if self.state is AccountState.STOPPED:
+            self.set_state(AccountState.RECONCILING, "the store was read again")
+            self.wake_reconciler.set()
+        self.recovered.set()
+        self.wake_resolver.set()
+
+    def not_sent(self, why: str) -> Callable[[Order], Outcome]:
+        """Return the change that closes an order which never left."""
+        report = ExecutionReport(
+            exec_type=ExecType.REJECTED,
+            command=CommandKind.NEW,
+            reason="NEVER_REACHED_VENUE",
+            text=why,
+            evidence=Evidence(kind=EvidenceKind.NOT_SENT, detail=why),
+            received_time_ns=self.clock.time_ns(),
+        )
+        return lambda order: apply(order, report)
+
+
+def _order_of(stored: Stored, after: Order) -> Order:
+    order = stored.events[-1].order if stored.events else None
+    return after if order is None else order
+
+
+def _unsettled(order: Order) -> list[CommandKind]:
+    """Return the commands of an order that were asked and not settled, and are not in doubt yet."""
+    asked: list[CommandKind] = [] if order.acknowledged else [CommandKind.NEW]
+    if order.pending is not None:
+        asked.append(order.pending)
+    doubted = {doubt.command for doubt in order.in_doubt}
+    return [command for command in asked if command not in doubted]

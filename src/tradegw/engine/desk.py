@@ -1,0 +1,612 @@
+"""Takes commands for one account: checks them, stores them, sends them, and stores what came of it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
+from decimal import Decimal
+from typing import TypeVar
+from uuid import uuid4
+
+from tradegw.engine.account import NS_PER_S, TEXT_MAX, Account, AccountState
+from tradegw.engine.context import REQUEST
+from tradegw.engine.crash import CrashPoint, is_armed, reach
+from tradegw.engine.validate import check_capabilities, check_grid, check_replace
+from tradegw.engine.venue_ids import hex32
+from tradegw.errors import (
+    CommitUnknown,
+    Conflict,
+    InvalidOrder,
+    NotSent,
+    OutcomeUnknown,
+    RateLimited,
+    StoreUnavailable,
+    Unavailable,
+    UnsupportedOrder,
+    VenueError,
+    VenueRejected,
+)
+from tradegw.hookspecs import Denial
+from tradegw.model import (
+    CommandKind,
+    Evidence,
+    EvidenceKind,
+    ExecType,
+    ExecutionReport,
+    Instrument,
+    NewOrder,
+    Order,
+    OrderEvent,
+    OrderId,
+    ReplaceTerms,
+)
+from tradegw.model.lifecycle import Outcome, apply, ask_cancel, ask_replace, record_intent
+from tradegw.model.numbers import ZERO
+from tradegw.plugins import AccountPlugins
+from tradegw.ports import Claim, Entry, KeyTaken, Replayed, VenueOrderRef
+from tradegw.venue import (
+    Cancel,
+    Command,
+    FetchReferencePrice,
+    Replace,
+    ReplaceKind,
+    Submit,
+    TranslateContext,
+    VenueRequest,
+)
+
+__all__ = ["Desk"]
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+_REFUSALS = {
+    CommandKind.NEW: ExecType.REJECTED,
+    CommandKind.CANCEL: ExecType.CANCEL_REJECTED,
+    CommandKind.REPLACE: ExecType.REPLACE_REJECTED,
+}
+
+
+class Desk:
+    """Commands of one account. Each method runs in a task of the gateway, never in the caller's."""
+
+    def __init__(self, account: Account) -> None:
+        self._account = account
+        self._reserved = 0
+        self._reference: dict[str, tuple[Decimal, int]] = {}
+
+    # --- placing --------------------------------------------------------------------------------
+
+    async def place(self, new: NewOrder, claim: Claim) -> Order | KeyTaken:
+        """Check, store, send and apply one new order.
+
+        Returns:
+            The order as it then stands, or the earlier use of its key.
+
+        Raises:
+            InvalidOrder: Nothing was stored.
+            DuplicateClientOrderId: Nothing was stored.
+            Unavailable: Nothing was stored.
+
+        Cancellation: the order is put in doubt if it may have been sent.
+        """
+        account = self._account
+        venue = account.admit()
+        instrument = self._instrument(new.symbol)
+        check_capabilities(new, venue.account.capabilities, account.record.venue)
+        check_grid(
+            instrument,
+            order_qty=new.order_qty,
+            price=new.price,
+            trigger_price=new.trigger_price,
+        )
+        reference_px = None
+        if account.settings.limits.needs_reference_price(new):
+            reference_px = await self._reference_price(venue, new.symbol)
+            venue = account.admit()
+        order = self._make_order(new, claim)
+        assert order.venue_client_order_id is not None
+        request = venue.translate(
+            Submit(order=order),
+            TranslateContext(
+                instrument=instrument,
+                now=account.venue_now(),
+                venue_client_order_ids=(order.venue_client_order_id,),
+            ),
+        )
+        denial = self._deny(new, order, venue, reference_px)
+        if denial is not None:
+            return await self._store_denied(order, claim, denial)
+        self._reserved += 1
+        try:
+            stored = await self._store_intent(order, claim, request)
+        except BaseException:
+            account.limits.release()
+            raise
+        finally:
+            self._reserved -= 1
+        if isinstance(stored, KeyTaken):
+            account.limits.release()
+            return stored
+        return await self._send_new(stored, request)
+
+    def _make_order(self, new: NewOrder, claim: Claim) -> Order:
+        account = self._account
+        now_ns = account.clock.time_ns()
+        order_id = OrderId(uuid4())
+        return Order(
+            order_id=order_id,
+            account=account.account,
+            venue=account.record.venue,
+            symbol=new.symbol,
+            side=new.side,
+            ord_type=new.ord_type,
+            time_in_force=new.time_in_force,
+            order_qty=new.order_qty,
+            quote_qty=new.quote_qty,
+            price=new.price,
+            trigger_price=new.trigger_price,
+            trigger_by=new.trigger_by,
+            trailing_offset=new.trailing_offset,
+            expire_time_ns=new.expire_time_ns,
+            post_only=new.post_only,
+            reduce_only=new.reduce_only,
+            max_slippage_bps=new.max_slippage_bps,
+            client_order_id=new.client_order_id,
+            idempotency_key=claim.idempotency_key,
+            tags=new.tags,
+            leaves_qty=new.order_qty if new.order_qty is not None else ZERO,
+            triggered=not (new.ord_type.has_trigger or new.trailing_offset is not None),
+            venue_client_order_id=hex32(account.settings.tag, order_id, 0),
+            send_by_ns=now_ns + int(account.settings.send_by_s * NS_PER_S),
+            created_time_ns=now_ns,
+            updated_time_ns=now_ns,
+        )
+
+    def _deny(
+        self, new: NewOrder, order: Order, venue: AccountPlugins, reference_px: Decimal | None
+    ) -> Denial | None:
+        account = self._account
+        halt = account.find_halt(account.account, account.record.venue, new.symbol)
+        if halt is not None:
+            return Denial(reason="HALTED", text=f"halted by {halt.by}: {halt.why}")
+        denial = account.plugins.check_order(order, venue.account)
+        if denial is not None:
+            return denial
+        # Last, because it takes what it grants. Nothing suspends between here and the journal.
+        return account.limits.reserve(
+            new,
+            open_orders=len(account.book) + self._reserved,
+            reference_px=reference_px,
+            now_ns=account.clock.time_ns(),
+        )
+
+    async def _store_denied(self, order: Order, claim: Claim, denial: Denial) -> Order | KeyTaken:
+        report = ExecutionReport(
+            exec_type=ExecType.REJECTED,
+            command=CommandKind.NEW,
+            reason=denial.reason,
+            text=denial.text[:TEXT_MAX],
+            evidence=Evidence(kind=EvidenceKind.NOT_SENT, detail="refused before sending"),
+            received_time_ns=self._account.clock.time_ns(),
+        )
+        context = REQUEST.get()
+        _, events = apply(order, report)
+        stamped = tuple(
+            replace(e, request_id=context.request_id, trace_id=context.trace_id) for e in events
+        )
+        return await self._append_new(order, stamped, claim, None)
+
+    async def _store_intent(
+        self, order: Order, claim: Claim, request: VenueRequest
+    ) -> Order | KeyTaken:
+        context = REQUEST.get()
+        _, events = record_intent(order, request_id=context.request_id, trace_id=context.trace_id)
+        assert order.venue_client_order_id is not None
+        valid_until_ns, valid_until_height = _valid_until(request)
+        ref = VenueOrderRef(
+            order_id=order.order_id,
+            generation=0,
+            venue_client_order_id=order.venue_client_order_id,
+            order_qty=order.order_qty,
+            valid_until_ns=valid_until_ns,
+            valid_until_height=valid_until_height,
+            digest=request.digest,
+        )
+        account = self._account
+        account.unsent.add(order.order_id)
+        try:
+            stored = await self._append_new(order, events, claim, ref)
+        except BaseException:
+            account.unsent.discard(order.order_id)
+            raise
+        if isinstance(stored, KeyTaken):
+            account.unsent.discard(order.order_id)
+        elif order.order_id in account.unsent:
+            account.book.put_ref(ref)
+            account.book.put(stored)
+            account.identities[stored.order_id] = account.identity
+        return stored
+
+    async def _append_new(
+        self,
+        order: Order,
+        events: tuple[OrderEvent, ...],
+        claim: Claim,
+        ref: VenueOrderRef | None,
+    ) -> Order | KeyTaken:
+        account = self._account
+        entry = Entry(
+            account_id=account.record.account_id,
+            events=events,
+            claim=replace(claim, order_id=order.order_id, created_time_ns=order.created_time_ns),
+            is_new_order=True,
+            ref=ref,
+        )
+        try:
+            result = await account.store.append(entry)
+        except CommitUnknown as e:
+            # Whether it is stored decides what the caller may be told; so the caller waits.
+            account.fail(e)
+            await account.recovered.wait()
+            known = await account.store.find_order(order.order_id)
+            if known is None:
+                raise Unavailable(str(e), reason=e.reason) from e
+            return known
+        except StoreUnavailable as e:
+            account.fail(e)
+            raise Unavailable(str(e), reason=e.reason) from e
+        if isinstance(result, KeyTaken):
+            return result
+        assert not isinstance(result, Replayed), "a new order has no fills"
+        stored = result.events[-1].order
+        assert stored is not None
+        return stored
+
+    async def _send_new(self, order: Order, request: VenueRequest) -> Order:
+        account = self._account
+        order_id = order.order_id
+        reach(CrashPoint.JOURNALED_UNSENT)
+        if account.failed.is_set():
+            # Another order's commit failed in the meantime: nothing is sent until the store was read.
+            await account.recovered.wait()
+        if order_id not in account.unsent:
+            # `load` was here, and closed it as never sent.
+            return await account.store.find_order(order_id) or order
+        account.unsent.discard(order_id)
+        if account.clock.time_ns() > order.send_by_ns:
+            return await account.commit(order_id, account.not_sent("its time to send had passed"))
+        return await self._send(order_id, CommandKind.NEW, request)
+
+    # --- cancelling and replacing ---------------------------------------------------------------
+
+    async def cancel(self, order_id: OrderId, claim: Claim) -> Order | KeyTaken:
+        """Ask the venue to cancel an open order; waits for the answer of its placement first.
+
+        Raises:
+            Conflict: The order is closed.
+            Unavailable: The venue has not been reached, or the store is away.
+        """
+        account = self._account
+        # The venue would not know an order that is still on its way.
+        await self._settled(order_id, CommandKind.NEW)
+        same = account.in_flight.get((order_id, CommandKind.CANCEL))
+        if same is not None:
+            await same.wait()
+            order = account.book.find(order_id)
+            if order is None:
+                return await self._claim_closed(order_id, claim)
+        venue = self._commanding()
+        order = self._open_order(order_id)
+        request = self._translate_command(venue, Cancel(order=order), order)
+        earlier = await self._ask(
+            order_id,
+            claim,
+            request,
+            lambda order: ask_cancel(
+                order,
+                time_ns=account.clock.time_ns(),
+                request_id=REQUEST.get().request_id,
+                trace_id=REQUEST.get().trace_id,
+            ),
+        )
+        if earlier is not None:
+            return earlier
+        return await self._send(order_id, CommandKind.CANCEL, request)
+
+    async def _claim_closed(self, order_id: OrderId, claim: Claim) -> Order | KeyTaken:
+        """Keep the key of a cancel that another cancel made needless."""
+        account = self._account
+        taken = await account.store.put_claim(
+            replace(claim, order_id=order_id, created_time_ns=account.clock.time_ns())
+        )
+        if taken is not None:
+            return taken
+        order = await account.store.find_order(order_id)
+        assert order is not None
+        return order
+
+    async def replace(
+        self, order_id: OrderId, terms: ReplaceTerms, claim: Claim
+    ) -> Order | KeyTaken:
+        """Ask the venue for other terms of an open order.
+
+        Raises:
+            UnsupportedOrder: The venue cannot replace in place.
+            Conflict: The order is closed, or another command is pending.
+            InvalidOrder: The terms do not fit.
+            Unavailable: Not now.
+        """
+        account = self._account
+        venue = account.admit()
+        await self._settled(order_id, CommandKind.NEW)
+        order = self._open_order(order_id)
+        self._check_replaceable(order, venue)
+        check_replace(order, terms)
+        check_grid(
+            self._instrument(order.symbol),
+            order_qty=terms.order_qty if terms.order_qty is not None else order.order_qty,
+            price=terms.price if terms.price is not None else order.price,
+            trigger_price=terms.trigger_price
+            if terms.trigger_price is not None
+            else order.trigger_price,
+        )
+        halt = account.find_halt(account.account, account.record.venue, order.symbol)
+        if halt is not None:
+            raise Unavailable(f"halted by {halt.by}: {halt.why}", reason="HALTED")
+        request = self._translate_command(venue, Replace(order=order, terms=terms), order)
+        earlier = await self._ask(
+            order_id,
+            claim,
+            request,
+            lambda order: ask_replace(
+                order,
+                terms,
+                time_ns=account.clock.time_ns(),
+                request_id=REQUEST.get().request_id,
+                trace_id=REQUEST.get().trace_id,
+            ),
+            check=lambda order: self._check_replaceable(order, venue),
+        )
+        if earlier is not None:
+            return earlier
+        return await self._send(order_id, CommandKind.REPLACE, request)
+
+    def _check_replaceable(self, order: Order, venue: AccountPlugins) -> None:
+        if venue.account.capabilities.replace is not ReplaceKind.IN_PLACE:
+            raise UnsupportedOrder(
+                f"venue {self._account.record.venue} cannot replace an order in place"
+            )
+        if order.pending is not None:
+            raise Conflict(
+                f"order {order.order_id} waits for its {order.pending}", reason="COMMAND_PENDING"
+            )
+
+    async def _ask(
+        self,
+        order_id: OrderId,
+        claim: Claim,
+        request: VenueRequest,
+        change: Callable[[Order], Outcome],
+        *,
+        check: Callable[[Order], None] | None = None,
+    ) -> KeyTaken | None:
+        account = self._account
+        earlier = await account.store.find_claim(claim.scope, claim.idempotency_key)
+        if earlier is not None:
+            return KeyTaken(claim=earlier)
+        # The look-up took a moment: the order may be another one now.
+        order = self._open_order(order_id)
+        if check is not None:
+            check(order)
+        ref = account.book.ref(order_id)
+        assert ref is not None
+        valid_until_ns, valid_until_height = _valid_until(request)
+        await account.commit(
+            order_id,
+            change,
+            claim=replace(claim, order_id=order_id, created_time_ns=account.clock.time_ns()),
+            ref=replace(
+                ref,
+                venue_order_id=order.venue_order_id,
+                command_valid_until_ns=valid_until_ns,
+                command_valid_until_height=valid_until_height,
+            ),
+        )
+        return None
+
+    async def _settled(self, order_id: OrderId, command: CommandKind) -> None:
+        under_way = self._account.in_flight.get((order_id, command))
+        if under_way is not None:
+            await under_way.wait()
+
+    def _commanding(self) -> AccountPlugins:
+        account = self._account
+        if account.venue is None or account.state in (AccountState.STARTING, AccountState.STOPPED):
+            raise account.unavailable()
+        return account.venue
+
+    def _open_order(self, order_id: OrderId) -> Order:
+        order = self._account.book.find(order_id)
+        if order is None or not order.is_open:
+            raise Conflict(f"order {order_id} is closed", reason="ORDER_CLOSED")
+        return order
+
+    def _translate_command(
+        self, venue: AccountPlugins, command: Command, order: Order
+    ) -> VenueRequest:
+        ref = self._account.book.ref(order.order_id)
+        return venue.translate(
+            command,
+            TranslateContext(
+                instrument=self._instrument(order.symbol),
+                now=self._account.venue_now(),
+                venue_client_order_ids=() if ref is None else (ref.venue_client_order_id,),
+            ),
+        )
+
+    # --- sending --------------------------------------------------------------------------------
+
+    async def _send(self, order_id: OrderId, command: CommandKind, request: VenueRequest) -> Order:
+        """Send a stored request, and store what came of it, whatever happens."""
+        account = self._account
+        try:
+            return await self._send_once(order_id, command, request)
+        except Unavailable:
+            # What came of it could not be stored. The order is: once the store is back, it is the
+            # answer, in doubt until the resolver has asked.
+            await account.recovered.wait()
+            order = await account.store.find_order(order_id)
+            assert order is not None
+            return order
+
+    async def _send_once(
+        self, order_id: OrderId, command: CommandKind, request: VenueRequest
+    ) -> Order:
+        account = self._account
+        done = asyncio.Event()
+        account.in_flight[order_id, command] = done
+        try:
+            try:
+                reports = await self._execute(command, request)
+            except (VenueRejected, RateLimited, NotSent) as e:
+                return await account.commit(order_id, self._refused(command, e))
+            except Exception as e:  # noqa: BLE001  Silence is not refusal, and neither is a surprise.
+                return await account.doubt(order_id, command, f"{type(e).__name__}: {e}")
+            except BaseException:
+                # Cancelled by the shut-down: the request may be on its way.
+                await account.doubt(order_id, command, "the gateway shut down before the answer")
+                raise
+            reach(CrashPoint.ANSWERED_UNJOURNALED)
+            if not reports:
+                return await account.doubt(order_id, command, "the venue's answer held no report")
+            return await self._apply_answer(order_id, command, reports)
+        finally:
+            done.set()
+            account.in_flight.pop((order_id, command), None)
+
+    async def _apply_answer(
+        self, order_id: OrderId, command: CommandKind, reports: Sequence[ExecutionReport]
+    ) -> Order:
+        account = self._account
+        own: list[ExecutionReport] = []
+        others: list[ExecutionReport] = []
+        for report in reports:
+            about = account.book.match(report)
+            # An answer under a name that we do not know is about the order that we asked for.
+            (own if about in (order_id, None) else others).append(report)
+        try:
+            order = await account.apply_reports(order_id, own)
+        except ValueError as e:
+            return await account.doubt(order_id, command, f"the venue's answer is unreadable: {e}")
+        for report in others:
+            await account.on_report(report)
+        return order
+
+    async def _execute(
+        self, command: CommandKind, request: VenueRequest
+    ) -> Sequence[ExecutionReport]:
+        account = self._account
+        assert account.venue is not None
+        until = request.valid_until
+        if (
+            until is not None
+            and until.height is None
+            and account.venue_now().time_ns >= until.time_ns
+        ):
+            raise NotSent("the request's validity ended before it could be sent")
+        started_ns = account.clock.monotonic_ns()
+        outcome = "unknown"
+        try:
+            async with asyncio.timeout(account.settings.execute_timeout_s):
+                answer = account.venue.execute(request)
+                if is_armed(CrashPoint.SENT_UNANSWERED):
+                    answer = await _started(answer)
+                    reach(CrashPoint.SENT_UNANSWERED)
+                reports = await answer
+            outcome = "accepted"
+        except TimeoutError as e:
+            raise OutcomeUnknown(f"no answer within {account.settings.execute_timeout_s} s") from e
+        except (VenueRejected, RateLimited, NotSent) as e:
+            outcome = e.reason.lower() if isinstance(e, NotSent) else type(e).__name__.lower()
+            raise
+        finally:
+            seconds = (account.clock.monotonic_ns() - started_ns) / NS_PER_S
+            account.meter(account.record.venue, command.value, outcome, seconds)
+        return reports
+
+    def _refused(self, command: CommandKind, error: VenueError) -> Callable[[Order], Outcome]:
+        is_unsent = isinstance(error, NotSent)
+        reason = "NEVER_REACHED_VENUE" if is_unsent and command is CommandKind.NEW else error.reason
+        report = ExecutionReport(
+            exec_type=_REFUSALS[command],
+            command=command,
+            reason=reason,
+            text=str(error)[:TEXT_MAX],
+            evidence=Evidence(
+                kind=EvidenceKind.NOT_SENT if is_unsent else EvidenceKind.VENUE_REPORT,
+                detail=str(error)[:TEXT_MAX],
+            ),
+            received_time_ns=self._account.clock.time_ns(),
+        )
+        context = REQUEST.get()
+
+        def change(order: Order) -> Outcome:
+            after, events = apply(order, report)
+            return after, tuple(
+                replace(e, request_id=context.request_id, trace_id=context.trace_id) for e in events
+            )
+
+        return change
+
+    # --- what checks need -----------------------------------------------------------------------
+
+    def _instrument(self, symbol: str) -> Instrument:
+        account = self._account
+        instrument = account.instruments.get(symbol)
+        if instrument is None:
+            known = ", ".join(sorted(account.instruments)[:20]) or "none"
+            raise InvalidOrder(
+                f"venue {account.record.venue} has no symbol {symbol!r}; it has {known}",
+                reason="UNKNOWN_SYMBOL",
+            )
+        return instrument
+
+    async def _reference_price(self, venue: AccountPlugins, symbol: str) -> Decimal | None:
+        """Return a price that is fresh enough to judge by, or None."""
+        account = self._account
+        oldest_ns = account.clock.time_ns() - int(account.settings.reference_max_age_s * NS_PER_S)
+        held = self._reference.get(symbol)
+        if held is not None and held[1] >= oldest_ns:
+            return held[0]
+        try:
+            page = await venue.fetch(FetchReferencePrice(symbol=symbol))
+        except VenueError as e:
+            log.warning("account %s: no reference price of %s: %s", account.account, symbol, e)
+            return None
+        for price in page.items:
+            time_ns = price.time_ns - account.venue_offset_ns
+            if time_ns >= oldest_ns:
+                self._reference[symbol] = (price.px, time_ns)
+                return Decimal(price.px)
+        return None
+
+
+def _valid_until(request: VenueRequest) -> tuple[int | None, int | None]:
+    until = request.valid_until
+    if until is None:
+        return None, None
+    return (None, until.height) if until.height is not None else (until.time_ns, None)
+
+
+async def _started(awaitable: Awaitable[T]) -> Awaitable[T]:
+    """Let an awaitable run to its first wait, so that its bytes have left. For armed crash points."""
+
+    async def wait() -> T:
+        return await awaitable
+
+    task = asyncio.ensure_future(wait())
+    await asyncio.sleep(0)
+    return task
