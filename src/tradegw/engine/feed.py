@@ -1,0 +1,325 @@
+"""Opens an account's venue, reads its stream, and asks about every open order before new ones are taken."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import random
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
+
+from tradegw.engine.account import Account, AccountState
+from tradegw.engine.resolver import ASK_AT_ONCE_MAX, Resolver
+from tradegw.errors import StoreError, Unavailable, VenueError
+from tradegw.model import ExecutionReport, Order
+from tradegw.plugins import AccountPlugins
+from tradegw.venue import (
+    BalanceUpdate,
+    FetchBalances,
+    FetchInstruments,
+    FetchPositions,
+    FetchServerTime,
+    PositionUpdate,
+    StreamGap,
+    StreamItem,
+    StreamReady,
+    Venue,
+    VenueAccount,
+)
+
+__all__ = ["run_account"]
+
+log = logging.getLogger(__name__)
+
+LONGEST_WAIT_S = 5.0
+CLOCK_EVERY_S = 30.0
+BALANCES_EVERY_S = 0.5
+RECONCILE_EVERY_S = 60.0
+
+
+async def run_account(
+    account: Account,
+    *,
+    plugin: str,
+    open_venue: Callable[[], AbstractAsyncContextManager[Venue]],
+    rng: random.Random,
+) -> None:
+    """Keep one account alive until cancelled: its venue open, its stream read, its doubts resolved.
+
+    A part that fails is logged and begun again, and takes no other part with it.
+    """
+    feed = _Feed(account, rng)
+    async with asyncio.TaskGroup() as group:
+        group.create_task(_forever(account, "store watch", account.watch_store))
+        while True:
+            try:
+                async with open_venue() as venue:
+                    await feed.serve(venue, plugin)
+            except Exception as e:
+                # A plugin may raise anything. Its account waits; the others trade on.
+                if not isinstance(e, (VenueError, OSError)):
+                    log.exception("account %s: its venue failed", account.account)
+                account.set_state(AccountState.STARTING, f"the venue cannot be opened: {e}")
+            finally:
+                account.venue = None
+            await account.clock.sleep(feed.backoff_s())
+
+
+async def _forever(account: Account, what: str, run: Callable[[], Awaitable[None]]) -> None:
+    delay_s = 0.1
+    while True:
+        try:
+            await run()
+        except Exception:
+            log.exception("account %s: the %s failed, and begins again", account.account, what)
+        await account.clock.sleep(delay_s)
+        delay_s = min(delay_s * 2, LONGEST_WAIT_S)
+
+
+class _Feed:
+    def __init__(self, account: Account, rng: random.Random) -> None:
+        self._account = account
+        self._rng = rng
+        self._resolver = Resolver(account, rng)
+        self._last_update_ns = 0
+        self._is_live = False
+        self._balances_changed = asyncio.Event()
+        self._positions_changed = False
+        self._wait_s = 0.1
+
+    def backoff_s(self) -> float:
+        """Return how long to wait before the next attempt, longer each time, with jitter."""
+        wait_s = self._wait_s
+        self._wait_s = min(self._wait_s * 2, LONGEST_WAIT_S)
+        return wait_s * self._rng.uniform(0.5, 1.0)
+
+    async def serve(self, venue: Venue, plugin: str) -> None:
+        """Serve while the venue is open."""
+        account = self._account
+        about = VenueAccount(
+            account_id=account.record.account_id,
+            account=account.account,
+            venue=account.record.venue,
+            plugin=plugin,
+            capabilities=venue.capabilities,
+        )
+        plugins = AccountPlugins(about, venue, account.plugins.wrappers())
+        await self._sample_clock(plugins)
+        await self._load_instruments(plugins)
+        account.venue = plugins
+        self._wait_s = 0.1
+        account.set_state(AccountState.RECONCILING, "waiting for the venue's stream")
+        account.wake_resolver.set()
+        async with asyncio.TaskGroup() as group:
+            for what, run in (
+                ("stream", lambda: self._read_stream(plugins)),
+                ("resolver", self._resolver.run),
+                ("reconciler", lambda: self._reconcile_when_asked(plugins)),
+                ("clock", lambda: self._keep_clock(plugins)),
+                ("balances", self._keep_balances),
+            ):
+                group.create_task(_forever(account, what, run))
+
+    # --- the stream -----------------------------------------------------------------------------
+
+    async def _read_stream(self, plugins: AccountPlugins) -> None:
+        account = self._account
+        items = plugins.stream(self._last_update_ns)
+        try:
+            async for item in items:
+                await self._on_item(item)
+            self._on_gap("the venue's stream ended")
+        except (VenueError, OSError) as e:
+            self._on_gap(f"the venue's stream broke: {e}")
+        finally:
+            self._is_live = False
+            aclose = getattr(items, "aclose", None)
+            if aclose is not None:
+                await aclose()
+        await account.clock.sleep(self.backoff_s())
+
+    async def _on_item(self, item: StreamItem) -> None:
+        account = self._account
+        match item:
+            case StreamReady():
+                await self._on_ready(item)
+            case StreamGap():
+                self._on_gap(item.why)
+            case BalanceUpdate():
+                for balance in item.balances:
+                    account.balances[balance.asset] = replace(balance, account=account.account)
+                self._balances_changed.set()
+            case PositionUpdate():
+                for position in item.positions:
+                    account.positions[position.symbol] = replace(position, account=account.account)
+                self._positions_changed = True
+                self._balances_changed.set()
+            case ExecutionReport():
+                await self._on_report(item)
+
+    async def _on_report(self, report: ExecutionReport) -> None:
+        account = self._account
+        while True:
+            try:
+                await account.on_report(report)
+            except ValueError as e:
+                # Reading it by guesswork could close a live order. The resolver asks about the order.
+                log.error("ALARM account %s: unreadable report: %s", account.account, e)
+            except (StoreError, Unavailable) as e:
+                log.warning("account %s: a report waits for the store: %s", account.account, e)
+                await account.recovered.wait()
+                continue
+            break
+        self._last_update_ns = max(self._last_update_ns, report.transact_time_ns)
+
+    def _on_gap(self, why: str) -> None:
+        account = self._account
+        self._is_live = False
+        if account.state is AccountState.READY:
+            account.set_state(AccountState.RECONCILING, why)
+
+    async def _on_ready(self, ready: StreamReady) -> None:
+        account = self._account
+        record = account.record
+        if (
+            record.venue_account_id
+            and ready.venue_account_id
+            and record.venue_account_id != ready.venue_account_id
+        ):
+            text = (
+                f"account {account.account} was bound to {record.venue_account_id!r} of venue "
+                f"{record.venue}; these credentials show {ready.venue_account_id!r}"
+            )
+            account.set_state(AccountState.RECONCILING, text)
+            raise VenueError(text, reason="ACCOUNT_MISMATCH")
+        if (ready.venue_account_id, ready.instance_id) != account.identity:
+            if record.instance_id and record.instance_id != ready.instance_id:
+                log.error(
+                    "ALARM account %s: venue %s is another instance (%s, was %s): VENUE_RESET",
+                    account.account,
+                    record.venue,
+                    ready.instance_id,
+                    record.instance_id,
+                )
+            account.record = await account.store.put_account(
+                replace(
+                    record,
+                    venue_account_id=ready.venue_account_id or record.venue_account_id,
+                    instance_id=ready.instance_id,
+                )
+            )
+            first = not record.instance_id and not record.venue_account_id
+            account.identity = (account.record.venue_account_id, account.record.instance_id)
+            if first:
+                # Nothing was known of the venue when these were stored; it is their venue now.
+                account.identities = dict.fromkeys(account.identities, account.identity)
+        self._is_live = True
+        account.wake_reconciler.set()
+
+    # --- reconciliation -------------------------------------------------------------------------
+
+    async def _reconcile_when_asked(self, plugins: AccountPlugins) -> None:
+        account = self._account
+        while True:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(RECONCILE_EVERY_S):
+                    await account.wake_reconciler.wait()
+            account.wake_reconciler.clear()
+            if not self._is_live:
+                continue
+            try:
+                await self._reconcile(plugins)
+            except (VenueError, StoreError, Unavailable) as e:
+                if account.state is AccountState.RECONCILING:
+                    account.why = f"reconciliation is tried again: {e}"
+                await account.clock.sleep(self.backoff_s())
+                account.wake_reconciler.set()
+
+    async def _reconcile(self, plugins: AccountPlugins) -> None:
+        """Ask about each open order once, then take new ones; orders still in doubt do not hold that up."""
+        account = self._account
+        if account.state is AccountState.READY:
+            await self._ask_all(plugins)
+            return
+        account.set_state(AccountState.RECONCILING, "asking the venue about every open order")
+        await self._sample_clock(plugins)
+        await self._load_balances(plugins)
+        await self._ask_all(plugins)
+        if self._is_live and not account.failed.is_set():
+            account.set_state(AccountState.READY)
+
+    async def _ask_all(self, plugins: AccountPlugins) -> None:
+        account = self._account
+        places = asyncio.Semaphore(ASK_AT_ONCE_MAX)
+        unasked: list[Order] = []
+
+        async def one(order: Order) -> None:
+            async with places:
+                try:
+                    await self._resolver.ask(plugins, order.order_id)
+                except (VenueError, ValueError) as e:
+                    log.info(
+                        "account %s: no answer about %s: %s", account.account, order.order_id, e
+                    )
+                    unasked.append(order)
+
+        # Commands in flight are about to be answered; asking would race with that.
+        in_flight = {order_id for order_id, _ in account.in_flight}
+        open_orders = [o for o in account.book if o.is_open and o.order_id not in in_flight]
+        await asyncio.gather(*(one(order) for order in open_orders))
+        if unasked:
+            raise VenueError(f"{len(unasked)} open orders could not be asked about")
+
+    # --- small upkeep ---------------------------------------------------------------------------
+
+    async def _load_instruments(self, plugins: AccountPlugins) -> None:
+        account = self._account
+        page = await plugins.fetch(FetchInstruments())
+        account.instruments = {i.symbol: i for i in page.items}
+        await account.store.put_instruments(
+            account.record.venue, page.items, time_ns=account.clock.time_ns()
+        )
+
+    async def _load_balances(self, plugins: AccountPlugins) -> None:
+        account = self._account
+        page = await plugins.fetch(FetchBalances())
+        account.balances = {b.asset: replace(b, account=account.account) for b in page.items}
+        if plugins.account.capabilities.positions:
+            held = await plugins.fetch(FetchPositions())
+            account.positions = {p.symbol: replace(p, account=account.account) for p in held.items}
+            self._positions_changed = True
+        self._balances_changed.set()
+
+    async def _sample_clock(self, plugins: AccountPlugins) -> None:
+        """Measure how far the venue's clock is from ours, to half of a round trip."""
+        account = self._account
+        sent_ns = account.clock.time_ns()
+        page = await plugins.fetch(FetchServerTime())
+        back_ns = account.clock.time_ns()
+        account.venue_offset_ns = page.as_of.time_ns - (sent_ns + back_ns) // 2
+
+    async def _keep_clock(self, plugins: AccountPlugins) -> None:
+        while True:
+            await self._account.clock.sleep(CLOCK_EVERY_S)
+            try:
+                await self._sample_clock(plugins)
+            except VenueError as e:
+                log.info("account %s: no server time: %s", self._account.account, e)
+
+    async def _keep_balances(self) -> None:
+        """Store balances now and then: they are the venue's, and can be asked for again."""
+        account = self._account
+        while True:
+            await self._balances_changed.wait()
+            self._balances_changed.clear()
+            await account.store.put_balances(
+                account.record.account_id, tuple(account.balances.values())
+            )
+            if self._positions_changed:
+                self._positions_changed = False
+                await account.store.put_positions(
+                    account.record.account_id, tuple(account.positions.values())
+                )
+            await account.clock.sleep(BALANCES_EVERY_S)

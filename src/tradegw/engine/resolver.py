@@ -1,0 +1,269 @@
+"""Asks the venue about orders in doubt, or with fills unknown, until evidence decides.
+
+What is not decided stays in doubt and visible: no number of attempts closes an order. See `absence` for what
+it takes to say that an order never got there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from dataclasses import replace
+
+from tradegw.engine.absence import Observation, is_settled_after, proves_absence
+from tradegw.engine.account import NS_PER_S, Account, AccountState
+from tradegw.errors import StoreError, Unavailable, VenueError
+from tradegw.model import (
+    CommandKind,
+    Evidence,
+    EvidenceKind,
+    ExecType,
+    ExecutionReport,
+    Order,
+    OrderId,
+    OrdStatus,
+)
+from tradegw.model.lifecycle import is_missing_fills
+from tradegw.plugins import AccountPlugins
+from tradegw.ports import VenueOrderRef
+from tradegw.venue import FetchFills, FetchOrder, Page
+
+__all__ = ["Resolver"]
+
+log = logging.getLogger(__name__)
+
+FIRST_WAIT_S = 0.1
+LONGEST_WAIT_S = 10.0
+ASK_TIMEOUT_S = 10.0
+ASK_AT_ONCE_MAX = 16
+
+
+class Resolver:
+    """Resolves the doubts of one account."""
+
+    def __init__(self, account: Account, rng: random.Random) -> None:
+        self._account = account
+        self._rng = rng
+        self._waits: dict[OrderId, float] = {}
+        self._due_ns: dict[OrderId, int] = {}
+
+    async def run(self) -> None:
+        """Resolve what comes up, without end."""
+        account = self._account
+        while True:
+            account.wake_resolver.clear()
+            await self._round()
+            wait_s = self._next_wait_s()
+            if wait_s is None:
+                await account.wake_resolver.wait()
+                continue
+            await self._sleep_or_woken(wait_s)
+
+    async def _sleep_or_woken(self, wait_s: float) -> None:
+        account = self._account
+        waiters = {
+            asyncio.ensure_future(account.clock.sleep(wait_s)),
+            asyncio.ensure_future(account.wake_resolver.wait()),
+        }
+        try:
+            await asyncio.wait(waiters, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for waiter in waiters:
+                waiter.cancel()
+
+    def _pending(self) -> list[Order]:
+        account = self._account
+        return [
+            order
+            for order in account.book
+            if order.is_open and (order.in_doubt or order.order_id in account.missing_fills)
+        ]
+
+    def _next_wait_s(self) -> float | None:
+        pending = {order.order_id for order in self._pending()}
+        self._due_ns = {i: due for i, due in self._due_ns.items() if i in pending}
+        self._waits = {i: wait for i, wait in self._waits.items() if i in pending}
+        if not pending:
+            return None
+        now_ns = self._account.clock.time_ns()
+        due_ns = min(self._due_ns.get(order_id, now_ns) for order_id in pending)
+        return max(0.01, (due_ns - now_ns) / NS_PER_S)
+
+    async def _round(self) -> None:
+        account = self._account
+        venue = account.venue
+        if venue is None or account.state in (AccountState.STARTING, AccountState.STOPPED):
+            return
+        now_ns = account.clock.time_ns()
+        due = [o for o in self._pending() if self._due_ns.get(o.order_id, 0) <= now_ns]
+        # Bounded: a thousand doubts after an outage must not become a thousand requests at once.
+        places = asyncio.Semaphore(ASK_AT_ONCE_MAX)
+
+        async def one(order: Order) -> None:
+            async with places:
+                await self._try(venue, order)
+
+        await asyncio.gather(*(one(order) for order in due))
+
+    async def _try(self, venue: AccountPlugins, order: Order) -> None:
+        account = self._account
+        wait_s = self._waits.get(order.order_id, FIRST_WAIT_S)
+        try:
+            async with asyncio.timeout(ASK_TIMEOUT_S):
+                await self.ask(venue, order.order_id)
+        except (VenueError, TimeoutError, ValueError) as e:
+            log.info("order %s stays in doubt: %s: %s", order.order_id, type(e).__name__, e)
+        except (StoreError, Unavailable) as e:
+            log.warning("order %s: what the venue said is not stored: %s", order.order_id, e)
+        # Full jitter: many doubts that arose together do not ask together for ever.
+        self._waits[order.order_id] = min(LONGEST_WAIT_S, wait_s * 2)
+        delay_s = wait_s * self._rng.uniform(0.5, 1.0)
+        self._due_ns[order.order_id] = account.clock.time_ns() + int(delay_s * NS_PER_S)
+
+    async def ask(self, venue: AccountPlugins, order_id: OrderId) -> None:
+        """Ask the venue about one open order once, and apply what it says.
+
+        Raises:
+            VenueError: The venue did not answer; nothing was learned.
+        """
+        account = self._account
+        order, ref = account.book.find(order_id), account.book.ref(order_id)
+        if order is None or ref is None or not order.is_open:
+            return
+        page = await venue.fetch(
+            FetchOrder(
+                symbol=order.symbol,
+                venue_client_order_id=ref.venue_client_order_id,
+                venue_order_id=order.venue_order_id,
+            )
+        )
+        order = account.book.find(order_id)
+        if order is None or not order.is_open:
+            return
+        if page.items:
+            await self._found(venue, order, ref, page)
+        else:
+            await self._not_found(venue, order, ref, page)
+
+    async def _found(
+        self,
+        venue: AccountPlugins,
+        order: Order,
+        ref: VenueOrderRef,
+        page: Page[ExecutionReport],
+    ) -> None:
+        account = self._account
+        order_id = order.order_id
+        account.observations.pop(order_id, None)
+        if any(is_missing_fills(order, report) for report in page.items):
+            fills = await self._fetch_fills(venue, order, ref)
+            if fills:
+                await account.apply_reports(order_id, fills)
+        order = await account.apply_reports(order_id, page.items)
+        if not order.is_open:
+            return
+        # The venue holds the order open. A cancel or replace that it can no longer take did not happen.
+        if not is_settled_after(
+            valid_until_ns=ref.command_valid_until_ns,
+            valid_until_height=ref.command_valid_until_height,
+            as_of=page.as_of,
+            capabilities=venue.account.capabilities,
+        ):
+            return
+        for doubt in order.in_doubt:
+            refusal = _NEVER_HAPPENED.get(doubt.command)
+            if refusal is not None:
+                await account.apply_reports(
+                    order_id,
+                    [
+                        replace(
+                            refusal,
+                            evidence=Evidence(
+                                kind=EvidenceKind.ABSENT_AFTER_EXPIRY,
+                                detail=f"the order stands unchanged at {page.as_of.time_ns}, after the "
+                                f"command's validity ended at {ref.command_valid_until_ns}",
+                            ),
+                        )
+                    ],
+                )
+
+    async def _not_found(
+        self,
+        venue: AccountPlugins,
+        order: Order,
+        ref: VenueOrderRef,
+        page: Page[ExecutionReport],
+    ) -> None:
+        account = self._account
+        if order.acknowledged or order.cum_qty:
+            log.error(
+                "ALARM order %s of %s was acknowledged, and the venue does not find it",
+                order.order_id,
+                account.account,
+            )
+            return
+        fills = await self._fetch_fills(venue, order, ref)
+        if fills:
+            await account.apply_reports(order.order_id, fills)
+            return
+        seen = account.observations.get(order.order_id, ())
+        seen = (*seen[-7:], Observation(as_of=page.as_of, identity=account.identity))
+        account.observations[order.order_id] = seen
+        if not proves_absence(
+            order,
+            ref,
+            seen,
+            capabilities=venue.account.capabilities,
+            identity=account.identities.get(order.order_id, account.identity),
+        ):
+            return
+        first, last = seen[0].as_of, seen[-1].as_of
+        detail = (
+            f"not found, without fills, {len(seen)} times from {first.time_ns} to {last.time_ns} by the "
+            f"venue's clock; valid until {ref.valid_until_ns or ref.valid_until_height}"
+        )
+        await account.apply_reports(
+            order.order_id,
+            [
+                ExecutionReport(
+                    exec_type=ExecType.REJECTED,
+                    command=CommandKind.NEW,
+                    ord_status=OrdStatus.REJECTED,
+                    reason="NEVER_REACHED_VENUE",
+                    text="proven absent",
+                    evidence=Evidence(kind=EvidenceKind.ABSENT_AFTER_EXPIRY, detail=detail),
+                )
+            ],
+        )
+
+    async def _fetch_fills(
+        self, venue: AccountPlugins, order: Order, ref: VenueOrderRef
+    ) -> list[ExecutionReport]:
+        """Return every fill of the order that the venue shows."""
+        fills: list[ExecutionReport] = []
+        query = FetchFills(
+            symbol=order.symbol,
+            venue_order_id=order.venue_order_id,
+            venue_client_order_id=ref.venue_client_order_id,
+        )
+        while True:
+            page = await venue.fetch(query)
+            fills.extend(page.items)
+            if page.next_cursor is None:
+                return fills
+            query = replace(query, cursor=page.next_cursor)
+
+
+_NEVER_HAPPENED = {
+    CommandKind.CANCEL: ExecutionReport(
+        exec_type=ExecType.CANCEL_REJECTED,
+        command=CommandKind.CANCEL,
+        reason="NEVER_REACHED_VENUE",
+    ),
+    CommandKind.REPLACE: ExecutionReport(
+        exec_type=ExecType.REPLACE_REJECTED,
+        command=CommandKind.REPLACE,
+        reason="NEVER_REACHED_VENUE",
+    ),
+}
