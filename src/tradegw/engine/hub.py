@@ -9,13 +9,13 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from tradegw.errors import InvalidOrder
-from tradegw.model import AccountName, OrderEvent
+from tradegw.model import AccountName, Fill, OrderEvent
 from tradegw.ports import EventFilter, Head, Store
 
-__all__ = ["Hub", "Slice"]
+__all__ = ["FillSlice", "Hub", "Slice"]
 
 RING_MAX = 4096
 BATCH_MAX = 512
@@ -27,6 +27,19 @@ class Slice:
 
     account: AccountName | None
     events: Sequence[OrderEvent]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FillSlice:
+    """Fills of one account; with `account` None the reader has caught up with all.
+
+    Attributes:
+        position: Number after which to go on; events without fills count.
+    """
+
+    account: AccountName | None
+    fills: Sequence[Fill]
+    position: int = 0
 
 
 @dataclass(slots=True)
@@ -79,21 +92,12 @@ class Hub:
     ) -> AsyncIterator[Slice]:
         """Yield slices from `after` on; an empty slice of no account marks the end of what is stored.
 
-        A position of -1 begins at the end. The iterator ends when the gateway shuts down.
+        The iterator ends when the gateway shuts down.
 
         Raises:
             InvalidOrder: A position lies beyond the end of its stream; reason `OUT_OF_RANGE`.
         """
-        position = {account: after.get(account, 0) for account in accounts}
-        for account in accounts:
-            head = self._rings[account].head
-            if position[account] == -1:
-                position[account] = head
-            if not 0 <= position[account] <= head:
-                raise InvalidOrder(
-                    f"the stream of {account} ends at {head}; cannot resume after {position[account]}",
-                    reason="OUT_OF_RANGE",
-                )
+        position = self._start(accounts, after)
         told_end = False
         while True:
             moved = False
@@ -108,10 +112,55 @@ class Hub:
             if not told_end:
                 told_end = True
                 yield Slice(account=None, events=())
-                # The reader was away: look again before waiting.
-                continue
-            if self._closed:
+            elif not await self._more(position):
                 return
+
+    async def read_fills(
+        self, accounts: Sequence[AccountName], after: Mapping[AccountName, int]
+    ) -> AsyncIterator[FillSlice]:
+        """Yield fills in the same way. Old ones are read by index, without decoding events."""
+        position = self._start(accounts, after)
+        told_end = False
+        while True:
+            moved = False
+            for account in accounts:
+                part = await self._next_fills(account, position[account])
+                if part.position == position[account]:
+                    continue
+                moved = True
+                position[account] = part.position
+                if part.fills:
+                    told_end = False
+                    yield part
+            if moved:
+                continue
+            if not told_end:
+                told_end = True
+                yield FillSlice(account=None, fills=())
+            elif not await self._more(position):
+                return
+
+    def _start(
+        self, accounts: Sequence[AccountName], after: Mapping[AccountName, int]
+    ) -> dict[AccountName, int]:
+        position = {account: after.get(account, 0) for account in accounts}
+        for account, seq in position.items():
+            head = self._rings[account].head
+            if not 0 <= seq <= head:
+                raise InvalidOrder(
+                    f"the stream of {account} ends at {head}; cannot resume after {seq}",
+                    reason="OUT_OF_RANGE",
+                )
+        return position
+
+    async def _more(self, position: Mapping[AccountName, int]) -> bool:
+        """Wait for more than `position`; False when there will be none."""
+        while True:
+            # The reader was away in between: look before waiting.
+            if any(self._rings[account].head > seq for account, seq in position.items()):
+                return True
+            if self._closed:
+                return False
             waiting: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._waiting.add(waiting)
             try:
@@ -124,11 +173,25 @@ class Hub:
         if after >= ring.head:
             return ()
         first = ring.head - len(ring.events) + 1
-        if after + 1 >= first:
-            skip = after + 1 - first
-            # Slicing a deque means walking it; the live end is near its tail.
-            wanted = min(len(ring.events) - skip, BATCH_MAX)
-            return [ring.events[i] for i in range(skip, skip + wanted)]
-        return await self._store.list_events(
-            EventFilter(account=account, after_seq=after), limit=BATCH_MAX
-        )
+        if after + 1 < first:
+            return await self._store.list_events(
+                EventFilter(account=account, after_seq=after), limit=BATCH_MAX
+            )
+        skip = after + 1 - first
+        wanted = min(len(ring.events) - skip, BATCH_MAX)
+        return [ring.events[i] for i in range(skip, skip + wanted)]
+
+    async def _next_fills(self, account: AccountName, after: int) -> FillSlice:
+        ring = self._rings[account]
+        head = ring.head
+        if after >= head or after + 1 >= head - len(ring.events) + 1:
+            events = await self._next(account, after)
+            fills = [replace(e.fill, seq=e.seq) for e in events if e.fill is not None]
+            return FillSlice(
+                account=account, fills=fills, position=events[-1].seq if events else after
+            )
+        stored = await self._store.list_stream_fills(account, after_seq=after, limit=BATCH_MAX)
+        # Fewer than asked for: all fills up to the head, as it was before reading, are among them.
+        is_all = len(stored) < BATCH_MAX
+        position = max(head, stored[-1].seq if stored else 0) if is_all else stored[-1].seq
+        return FillSlice(account=account, fills=stored, position=position)

@@ -1,0 +1,548 @@
+"""The gateway in this process: the `Gateway` protocol over the engine."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from typing_extensions import Unpack
+
+from tradegw.engine.validate import check_key, new_order, parse_terms
+from tradegw.errors import InvalidOrder, NotFound, TradegwError, Unavailable, UsageError
+from tradegw.gateway.api import (
+    AccountStatus,
+    FillItem,
+    NewOrderFields,
+    Number,
+    OrderItem,
+    StreamBatch,
+    VenueInfo,
+)
+from tradegw.model import (
+    AccountName,
+    Balance,
+    ClientOrderId,
+    Cursor,
+    Fill,
+    FillFilter,
+    Halt,
+    Instrument,
+    Listing,
+    NewOrder,
+    Order,
+    OrderEvent,
+    OrderFilter,
+    OrderId,
+    OrdStatus,
+    Position,
+    Side,
+    VenueOrderId,
+)
+from tradegw.ports import EventFilter
+
+if TYPE_CHECKING:
+    from tradegw.engine.account import Account
+    from tradegw.engine.engine import Engine
+
+__all__ = ["LocalGateway"]
+
+PAGE_MAX = 1000
+
+
+class LocalGateway:
+    """A gateway that owns its engine. Made by `open_gateway`."""
+
+    def __init__(self) -> None:
+        self._engine: Engine | None = None
+        self._why = "the store has not been opened yet"
+        self._is_closed = False
+
+    # --- the engine behind it -------------------------------------------------------------------
+
+    def attach(self, engine: Engine) -> None:
+        """Begin to serve with an engine whose store is open."""
+        self._engine = engine
+
+    def detach(self, why: str, *, for_good: bool = False) -> None:
+        """Cease to serve, and tell whoever asks why."""
+        self._engine, self._why = None, why
+        self._is_closed = self._is_closed or for_good
+
+    @property
+    def engine(self) -> Engine:
+        """The engine.
+
+        Raises:
+            Unavailable: The store is not open yet.
+            UsageError: The gateway is closed.
+        """
+        if self._engine is None:
+            if self._is_closed:
+                raise UsageError("the gateway is closed")
+            raise Unavailable(self._why, reason="STORE_UNAVAILABLE")
+        return self._engine
+
+    # --- orders ---------------------------------------------------------------------------------
+
+    async def place_order(
+        self, order: NewOrder | None = None, /, **fields: Unpack[NewOrderFields]
+    ) -> Order:
+        """Place one order, once; see `Gateway.place_order`."""
+        return await self.engine.place_order(_one_order(order, fields))
+
+    async def place_orders(self, orders: Sequence[NewOrder]) -> Sequence[Order | TradegwError]:
+        """Place several orders; see `Gateway.place_orders`."""
+        return await self.engine.place_orders(orders)
+
+    async def cancel_order(
+        self,
+        order_id: OrderId | None = None,
+        *,
+        account: str | None = None,
+        client_order_id: str | None = None,
+        idempotency_key: str | None = None,
+    ) -> Order:
+        """Cancel an order; see `Gateway.cancel_order`."""
+        _check_key(idempotency_key)
+        engine = self.engine
+        if order_id is not None:
+            order = await self.get_order(order_id)
+        elif account is not None and client_order_id is not None:
+            found = await engine.find_by_client_id(account, client_order_id)
+            if found is None:
+                raise NotFound(
+                    f"account {account} has no order {client_order_id!r}", reason="UNKNOWN_ORDER"
+                )
+            order = found
+        else:
+            raise InvalidOrder(
+                "give order_id, or account and client_order_id", reason="INVALID_FIELD"
+            )
+        return await engine.cancel_order(order, idempotency_key)
+
+    async def cancel_all_orders(
+        self,
+        *,
+        account: str | None = None,
+        symbol: str | None = None,
+        side: Side | None = None,
+        idempotency_key: str | None = None,
+    ) -> Sequence[Order]:
+        """Cancel our open orders that match; see `Gateway.cancel_all_orders`."""
+        _check_key(idempotency_key)
+        return await self.engine.cancel_all(
+            account=None if account is None else AccountName(account),
+            symbol=symbol,
+            side=side,
+            key=idempotency_key,
+        )
+
+    async def replace_order(
+        self,
+        order_id: OrderId,
+        *,
+        order_qty: Number | None = None,
+        price: Number | None = None,
+        trigger_price: Number | None = None,
+        idempotency_key: str | None = None,
+    ) -> Order:
+        """Give an order other terms; see `Gateway.replace_order`."""
+        _check_key(idempotency_key)
+        terms = parse_terms(order_qty, price, trigger_price)
+        order = await self.get_order(order_id)
+        return await self.engine.replace_order(order, terms, idempotency_key)
+
+    async def get_order(self, order_id: OrderId) -> Order:
+        """Return an order as it stands; see `Gateway.get_order`."""
+        return await self.engine.get_order(_uuid(order_id))
+
+    async def find_order(
+        self,
+        *,
+        account: str,
+        client_order_id: ClientOrderId | str | None = None,
+        venue_order_id: VenueOrderId | str | None = None,
+    ) -> Order | None:
+        """Return the order of that name, or None; see `Gateway.find_order`."""
+        engine = self.engine
+        if (client_order_id is None) == (venue_order_id is None):
+            raise InvalidOrder(
+                "give exactly one of client_order_id and venue_order_id", reason="INVALID_FIELD"
+            )
+        if client_order_id is not None:
+            return await engine.find_by_client_id(account, client_order_id)
+        record = engine.account(account).record
+        known = await engine.store.find_known(
+            record.account_id, venue_order_id=VenueOrderId(str(venue_order_id))
+        )
+        return None if known is None else known.order
+
+    async def resolve(
+        self,
+        order_id: OrderId,
+        *,
+        outcome: str,
+        by: str,
+        why: str,
+        idempotency_key: str | None = None,
+    ) -> Order:
+        """Decide an order in doubt by hand; see `Gateway.resolve`."""
+        _check_key(idempotency_key)
+        try:
+            status = OrdStatus.of(outcome)
+        except ValueError as e:
+            raise InvalidOrder(str(e), reason="INVALID_FIELD") from e
+        return await self.engine.resolve(
+            _uuid(order_id), outcome=status, by=by, why=why, key=idempotency_key
+        )
+
+    async def close_position(
+        self, account: str, symbol: str, *, idempotency_key: str | None = None
+    ) -> Order | None:
+        """Close a position; see `Gateway.close_position`."""
+        _check_key(idempotency_key)
+        return await self.engine.close_position(account, symbol, idempotency_key)
+
+    # --- lists ----------------------------------------------------------------------------------
+
+    async def list_orders(
+        self,
+        where: OrderFilter | None = None,
+        *,
+        page_size: int = 100,
+        page_token: Cursor | str | None = None,
+    ) -> Listing[Order]:
+        """Return orders, newest first; see `Gateway.list_orders`."""
+        return await self.engine.store.list_orders(
+            where or OrderFilter(), limit=_page_size(page_size), cursor=_cursor(page_token)
+        )
+
+    async def list_order_events(self, order_id: OrderId) -> Sequence[OrderEvent]:
+        """Return the whole story of an order; see `Gateway.list_order_events`."""
+        order = await self.get_order(order_id)
+        events: list[OrderEvent] = []
+        after = 0
+        while True:
+            page = await self.engine.store.list_events(
+                EventFilter(account=order.account, order_id=order.order_id, after_seq=after),
+                limit=PAGE_MAX,
+            )
+            events.extend(page)
+            if len(page) < PAGE_MAX:
+                return events
+            after = page[-1].seq
+
+    async def list_fills(
+        self,
+        where: FillFilter | None = None,
+        *,
+        page_size: int = 100,
+        page_token: Cursor | str | None = None,
+    ) -> Listing[Fill]:
+        """Return fills, newest first; see `Gateway.list_fills`."""
+        return await self.engine.store.list_fills(
+            where or FillFilter(), limit=_page_size(page_size), cursor=_cursor(page_token)
+        )
+
+    async def list_balances(self, account: str) -> Sequence[Balance]:
+        """Return the balances as the venue last reported them."""
+        held = self.engine.account(account)
+        if held.venue is None and not held.balances:
+            return await self.engine.store.list_balances(held.record.account_id)
+        return sorted(held.balances.values(), key=lambda balance: balance.asset)
+
+    async def list_positions(self, account: str) -> Sequence[Position]:
+        """Return the positions as the venue last reported them."""
+        held = self.engine.account(account)
+        if held.venue is None and not held.positions:
+            return await self.engine.store.list_positions(held.record.account_id)
+        return sorted(
+            (p for p in held.positions.values() if p.qty), key=lambda position: position.symbol
+        )
+
+    async def list_venues(self) -> Sequence[VenueInfo]:
+        """Return the configured venues with their accounts' states."""
+        engine = self.engine
+        venues: dict[str, list[Account]] = {}
+        for account in engine.accounts:
+            venues.setdefault(account.record.venue, []).append(account)
+        return [
+            VenueInfo(
+                venue=venue,
+                plugin=accounts[0].record.plugin,
+                accounts=tuple(self._status(account) for account in accounts),
+            )
+            for venue, accounts in sorted(venues.items())
+        ]
+
+    def _status(self, account: Account) -> AccountStatus:
+        return AccountStatus(
+            account=account.account,
+            venue=account.record.venue,
+            plugin=account.record.plugin,
+            state=account.state.value,
+            why=account.why,
+            open_orders=len(account.book),
+            in_doubt=sum(1 for order in account.book if order.in_doubt),
+            head_seq=self.engine.hub.head(account.account),
+        )
+
+    async def list_instruments(self, venue: str) -> Sequence[Instrument]:
+        """Return what can be traded at a venue."""
+        engine = self.engine
+        for account in engine.accounts:
+            if account.record.venue == venue:
+                if account.instruments:
+                    return sorted(account.instruments.values(), key=lambda i: i.symbol)
+                return await engine.store.list_instruments(venue)
+        have = ", ".join(sorted({a.record.venue for a in engine.accounts})) or "none"
+        raise NotFound(f"there is no venue {venue!r}; there are {have}", reason="UNKNOWN_VENUE")
+
+    # --- live -----------------------------------------------------------------------------------
+
+    async def stream_orders(
+        self,
+        *,
+        accounts: Sequence[str] | None = None,
+        after: Mapping[str, int] | None = None,
+        symbol: str | None = None,
+    ) -> AsyncIterator[StreamBatch]:
+        """Yield order events; see `Gateway.stream_orders`."""
+        engine = self.engine
+        names, position = self._stream_start(accounts, after)
+        previous = dict(position)
+        async for part in engine.hub.read(names, position):
+            items: list[OrderItem] = []
+            if part.account is not None:
+                for event in part.events:
+                    if symbol is not None and _symbol(event) != symbol:
+                        continue
+                    items.append(
+                        OrderItem(
+                            account=part.account,
+                            seq=event.seq,
+                            prev_seq=previous[part.account],
+                            event=event,
+                        )
+                    )
+                    previous[part.account] = event.seq
+                position[part.account] = part.events[-1].seq
+            yield StreamBatch(
+                orders=tuple(items),
+                caught_up=part.account is None,
+                position=_moved(position, part.account),
+            )
+
+    async def stream_fills(
+        self,
+        *,
+        accounts: Sequence[str] | None = None,
+        after: Mapping[str, int] | None = None,
+        symbol: str | None = None,
+    ) -> AsyncIterator[StreamBatch]:
+        """Yield fills; see `Gateway.stream_fills`."""
+        engine = self.engine
+        names, position = self._stream_start(accounts, after)
+        previous = dict(position)
+        async for part in engine.hub.read_fills(names, position):
+            items: list[FillItem] = []
+            if part.account is not None:
+                for fill in part.fills:
+                    if symbol is not None and fill.symbol != symbol:
+                        continue
+                    items.append(
+                        FillItem(
+                            account=part.account,
+                            seq=fill.seq,
+                            prev_seq=previous[part.account],
+                            fill=fill,
+                        )
+                    )
+                    previous[part.account] = fill.seq
+                position[part.account] = part.position
+            yield StreamBatch(
+                fills=tuple(items),
+                caught_up=part.account is None,
+                position=_moved(position, part.account),
+            )
+
+    def _stream_start(
+        self, accounts: Sequence[str] | None, after: Mapping[str, int] | None
+    ) -> tuple[list[AccountName], dict[AccountName, int]]:
+        engine = self.engine
+        names = (
+            [a.account for a in engine.accounts]
+            if accounts is None
+            else [engine.account(name).account for name in accounts]
+        )
+        begin = dict(after or {})
+        for name in begin:
+            engine.account(name)
+        position = {name: begin.get(name, 0) for name in names}
+        for name, seq in position.items():
+            if seq == -1:
+                position[name] = engine.hub.head(name)
+        return names, position
+
+    @asynccontextmanager
+    async def session(
+        self, *, cancel_on_disconnect: bool = False, lease_s: float | None = None
+    ) -> AsyncGenerator[LocalSession]:
+        """Open a session; see `Gateway.session`. A lease means nothing within one process."""
+        session = LocalSession(self)
+        try:
+            yield session
+        finally:
+            if cancel_on_disconnect:
+                await session.cancel_open()
+
+    # --- control --------------------------------------------------------------------------------
+
+    async def halt(
+        self,
+        *,
+        scope: str = "*",
+        why: str,
+        by: str,
+        cancel_open: bool = False,
+        idempotency_key: str | None = None,
+    ) -> Halt:
+        """Refuse new orders from now on; see `Gateway.halt`."""
+        _check_key(idempotency_key)
+        engine = self.engine
+        halt = Halt(scope=scope, why=why, by=by, since_ns=engine.clock.time_ns())
+        return await engine.halt(halt, cancel_open=cancel_open, key=idempotency_key)
+
+    async def resume(
+        self, *, scope: str = "*", by: str, idempotency_key: str | None = None
+    ) -> None:
+        """Lift a halt; see `Gateway.resume`."""
+        _check_key(idempotency_key)
+        await self.engine.resume(scope, by=by, key=idempotency_key)
+
+    async def list_halts(self) -> Sequence[Halt]:
+        """Return the halts in force."""
+        return self.engine.halts
+
+    # --- operations -----------------------------------------------------------------------------
+
+    async def ping_store(self) -> None:
+        """Run a real query on the store.
+
+        Raises:
+            TradegwError: It is away.
+        """
+        await self.engine.store.ping()
+
+    async def count_orders(self) -> Mapping[OrdStatus, int]:
+        """Count the orders by status."""
+        return await self.engine.store.count_orders()
+
+    async def aclose(self) -> None:
+        """Do nothing: `open_gateway` closes what it opened."""
+
+
+class LocalSession:
+    """A session within the process: it knows which orders are its own."""
+
+    def __init__(self, gateway: LocalGateway) -> None:
+        self._gateway = gateway
+        self._orders: dict[OrderId, None] = {}
+
+    async def place_order(
+        self, order: NewOrder | None = None, /, **fields: Unpack[NewOrderFields]
+    ) -> Order:
+        """Place one order, as `Gateway.place_order` does."""
+        placed = await self._gateway.place_order(order, **fields)
+        self._note(placed)
+        return placed
+
+    async def cancel_order(self, order_id: OrderId, *, idempotency_key: str | None = None) -> Order:
+        """Cancel an order, as `Gateway.cancel_order` does."""
+        order = await self._gateway.cancel_order(order_id, idempotency_key=idempotency_key)
+        self._note(order)
+        return order
+
+    async def replace_order(
+        self,
+        order_id: OrderId,
+        *,
+        order_qty: Number | None = None,
+        price: Number | None = None,
+        trigger_price: Number | None = None,
+        idempotency_key: str | None = None,
+    ) -> Order:
+        """Give an order other terms, as `Gateway.replace_order` does."""
+        return await self._gateway.replace_order(
+            order_id,
+            order_qty=order_qty,
+            price=price,
+            trigger_price=trigger_price,
+            idempotency_key=idempotency_key,
+        )
+
+    def _note(self, order: Order) -> None:
+        if order.is_open:
+            self._orders[order.order_id] = None
+        else:
+            self._orders.pop(order.order_id, None)
+
+    async def cancel_open(self) -> None:
+        """Cancel what this session placed and is still open; nobody else's."""
+        for order_id in tuple(self._orders):
+            try:
+                await self._gateway.cancel_order(order_id)
+            except TradegwError:
+                # Closed in the meantime, or nothing can be done now: the record says how it stands.
+                continue
+
+
+def _one_order(order: NewOrder | None, fields: NewOrderFields) -> NewOrder:
+    if order is None:
+        values: Mapping[str, Any] = fields  # pyright: ignore[reportAssignmentType]
+        return new_order(values)
+    if fields:
+        raise UsageError("give a NewOrder or its fields, not both")
+    return order
+
+
+def _uuid(order_id: OrderId | UUID | str) -> OrderId:
+    if isinstance(order_id, UUID):
+        return OrderId(order_id)
+    try:
+        return OrderId(UUID(order_id))
+    except (ValueError, AttributeError, TypeError) as e:
+        raise InvalidOrder(
+            f"order_id must be a UUID; found {order_id!r:.80}", reason="INVALID_FIELD"
+        ) from e
+
+
+def _check_key(key: str | None) -> None:
+    if key is not None:
+        check_key(key, "idempotency_key")
+
+
+def _page_size(page_size: int) -> int:
+    if not 1 <= page_size <= PAGE_MAX:
+        raise InvalidOrder(
+            f"page_size must be 1 to {PAGE_MAX}; found {page_size}", reason="INVALID_FIELD"
+        )
+    return page_size
+
+
+def _cursor(token: Cursor | str | None) -> Cursor | None:
+    return Cursor(token) if token else None
+
+
+def _symbol(event: OrderEvent) -> str | None:
+    if event.order is not None:
+        return event.order.symbol
+    return event.fill.symbol if event.fill is not None else None
+
+
+def _moved(
+    position: Mapping[AccountName, int], account: AccountName | None
+) -> Mapping[AccountName, int]:
+    return dict(position) if account is None else {account: position[account]}

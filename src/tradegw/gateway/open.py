@@ -1,0 +1,295 @@
+"""Assembles a gateway: the only place that chooses a store, a clock and the venues."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tradegw.engine.account import AccountSettings, AccountState
+from tradegw.engine.engine import AccountPlan, Engine
+from tradegw.engine.routing import Route
+from tradegw.engine.venue_ids import gateway_tag
+from tradegw.errors import ConfigError, StoreUnavailable
+from tradegw.gateway.clock import SystemClock
+from tradegw.gateway.config import Config, decode_plugin_config, load_config
+from tradegw.gateway.local import LocalGateway
+from tradegw.gateway.metrics import Metrics
+from tradegw.model import AccountName
+from tradegw.plugins import Plugins, load_plugins
+from tradegw.ports import Clock, Store
+from tradegw.store import open_store, store_dir
+from tradegw.venue import Feedback, Venue
+
+__all__ = ["RunningGateway", "open_gateway", "run_gateway"]
+
+log = logging.getLogger(__name__)
+
+STORE_RETRY_MAX_S = 2.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunningGateway:
+    """A gateway with what a door needs beside it.
+
+    Attributes:
+        store_opened: Set once the store is open and the accounts are served.
+    """
+
+    gateway: LocalGateway
+    config: Config
+    plugins: Plugins
+    metrics: Metrics
+    store_opened: asyncio.Event
+    publish_addresses: Callable[[Mapping[str, str]], None]
+
+
+@asynccontextmanager
+async def open_gateway(
+    config: str | Path | Mapping[str, Any] | Config | None = None,
+    *,
+    plugins: Sequence[object] = (),
+    clock: Clock | None = None,
+    ready_timeout_s: float = 10.0,
+) -> AsyncGenerator[LocalGateway]:
+    """Open a gateway in this process.
+
+    Args:
+        config: A file, or the same as a mapping, or nothing: then `tradegw.toml` in the working directory
+            if there is one, else the mock exchange with the account `paper`.
+        plugins: Further plugins, beside the installed ones.
+        ready_timeout_s: How long to wait until every account takes orders. One that does not by then is
+            served all the same, and says `Unavailable` with why.
+
+    Raises:
+        ConfigError: The configuration is wrong; the text names the key.
+        StoreError: The store cannot be used: in use, corrupt, newer, read-only.
+
+    Leaving it takes no new orders, waits `gateway.drain_s` for answers, and marks the rest in doubt.
+    """
+    checked = _config(config)
+    async with run_gateway(
+        checked, plugins=plugins, clock=clock or SystemClock(), wait_for_store=False
+    ) as running:
+        await _wait_ready(running.gateway, ready_timeout_s)
+        yield running.gateway
+
+
+def _config(config: str | Path | Mapping[str, Any] | Config | None) -> Config:
+    if isinstance(config, Config):
+        return config
+    if isinstance(config, Mapping):
+        # What a program hands over is the whole of it: no file that happens to lie about is read.
+        return load_config(overrides=config)
+    return load_config(config)
+
+
+async def _wait_ready(gateway: LocalGateway, timeout_s: float) -> None:
+    accounts = gateway.engine.accounts
+    try:
+        async with asyncio.timeout(timeout_s):
+            for account in accounts:
+                while account.state is not AccountState.READY:
+                    account.state_changed.clear()
+                    await account.state_changed.wait()
+    except TimeoutError:
+        for account in accounts:
+            if account.state is not AccountState.READY:
+                log.warning("account %s is %s: %s", account.account, account.state, account.why)
+
+
+@asynccontextmanager
+async def run_gateway(
+    config: Config,
+    *,
+    plugins: Sequence[object] = (),
+    clock: Clock,
+    wait_for_store: bool,
+) -> AsyncGenerator[RunningGateway]:
+    """Run a gateway; it may be handed out before its store is open.
+
+    Args:
+        wait_for_store: When the store is away at the start, go on trying with a backoff and take no
+            orders meanwhile. Otherwise that is an error.
+
+    Raises:
+        ConfigError: The configuration is wrong.
+        StoreError: The store cannot be used, and trying again would not help.
+    """
+    loaded = load_plugins(plugins)
+    metrics = Metrics()
+    plans = _plan_all(config, loaded, clock)
+    gateway = LocalGateway()
+    opened = asyncio.Event()
+    published: dict[str, str] = {}
+    stores: list[Store] = []
+
+    def publish(addresses: Mapping[str, str]) -> None:
+        published.update(addresses)
+        for store in stores:
+            _publish(store, published)
+
+    async with asyncio.TaskGroup() as group:
+
+        async def attach(store: Store) -> None:
+            metrics.watch_store(store)
+            engine = Engine(
+                store=store,
+                clock=clock,
+                plugins=loaded,
+                group=group,
+                rng=random.Random(),
+                meter=metrics.venue_call,
+            )
+            stores.append(store)
+            _publish(store, published)
+            await engine.start(plans)
+            gateway.attach(engine)
+            metrics.watch_accounts(lambda: engine.accounts, clock)
+            opened.set()
+
+        async def keep_trying() -> None:
+            delay_s = 0.1
+            while True:
+                try:
+                    store = await open_store(config.store.url, clock=clock)
+                    break
+                except StoreUnavailable as e:
+                    log.warning("the store is away, trying again: %s", e)
+                    gateway.detach(f"the store is away: {e}")
+                await clock.sleep(delay_s)
+                delay_s = min(delay_s * 2, STORE_RETRY_MAX_S)
+            await attach(store)
+
+        opener: asyncio.Task[None] | None = None
+        try:
+            try:
+                await attach(await open_store(config.store.url, clock=clock))
+            except StoreUnavailable as e:
+                if not wait_for_store:
+                    raise
+                gateway.detach(f"the store is away: {e}")
+                opener = group.create_task(keep_trying())
+            yield RunningGateway(
+                gateway=gateway,
+                config=config,
+                plugins=loaded,
+                metrics=metrics,
+                store_opened=opened,
+                publish_addresses=publish,
+            )
+        finally:
+            if opener is not None:
+                opener.cancel()
+            # Shielded by hand: a caller that is cancelled still waits for its orders' answers.
+            await _uncancelled(_close(gateway, stores, config.gateway.drain_s))
+
+
+async def _close(gateway: LocalGateway, stores: Sequence[Store], drain_s: float) -> None:
+    if stores:
+        try:
+            engine = gateway.engine
+        except Exception:  # noqa: BLE001  It never got as far as serving.
+            log.debug("closing a gateway that never served")
+        else:
+            await engine.close(drain_s)
+    gateway.detach("the gateway is closed", for_good=True)
+    for store in stores:
+        await store.close()
+
+
+async def _uncancelled(work: Any) -> None:
+    """Finish `work` even if this task is cancelled meanwhile, then let the cancellation through."""
+    task = asyncio.ensure_future(work)
+    cancelled: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.shield(task)
+        except asyncio.CancelledError as e:
+            if task.cancelled():
+                raise
+            cancelled = e
+    task.result()
+    if cancelled is not None:
+        raise cancelled
+
+
+def _publish(store: Store, addresses: Mapping[str, str]) -> None:
+    publish = getattr(store, "publish_addresses", None)
+    if publish is not None and addresses:
+        publish(dict(addresses))
+
+
+def _plan_all(config: Config, plugins: Plugins, clock: Clock) -> list[AccountPlan]:
+    factories = plugins.venue_factories()
+    tag = gateway_tag(config.gateway.name)
+    data_dir = store_dir(config.store.url)
+    plans: list[AccountPlan] = []
+    for account in config.accounts.values():
+        venue = config.venues[account.venue]
+        factory = factories.get(venue.plugin)
+        if factory is None:
+            have = ", ".join(sorted(factories)) or "none"
+            skipped = "".join(
+                f"; plugin {info.name} of {info.distribution} {info.version} is skipped: {info.error}"
+                for info in plugins.infos
+                if info.error
+            )
+            raise ConfigError(
+                f"venues.{venue.name}.plugin is {venue.plugin!r}, and no plugin offers it; there are "
+                f"{have}{skipped}"
+            )
+        options = decode_plugin_config(factory.config_type, venue, account, config.sources)
+        runtime = _Runtime(
+            account=AccountName(account.name), venue=venue.name, data_dir=data_dir, clock=clock
+        )
+        plans.append(
+            AccountPlan(
+                route=Route(account=AccountName(account.name), venue=venue.name, tags=account.tags),
+                plugin=venue.plugin,
+                settings=AccountSettings(
+                    tag=tag,
+                    limits=account.limits,
+                    execute_timeout_s=account.execute_timeout_s,
+                    send_by_s=account.send_by_s,
+                ),
+                open_venue=_opener(factory.open, options, runtime),
+            )
+        )
+    return plans
+
+
+def _opener(
+    open_venue: Callable[[Any, Any], AbstractAsyncContextManager[Venue]],
+    options: object,
+    runtime: _Runtime,
+) -> Callable[[], AbstractAsyncContextManager[Venue]]:
+    return lambda: open_venue(options, runtime)
+
+
+class _Runtime:
+    """What a venue gets from us; see `tradegw.venue.Runtime`."""
+
+    def __init__(self, *, account: AccountName, venue: str, data_dir: str, clock: Clock) -> None:
+        self.account = account
+        self.venue = venue
+        self.data_dir = data_dir
+        self._clock = clock
+
+    def time_ns(self) -> int:
+        """Return the time, nanoseconds since the epoch."""
+        return self._clock.time_ns()
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait."""
+        await self._clock.sleep(seconds)
+
+    def feedback(self, feedback: Feedback) -> None:
+        """Note what the plugin learned."""
+        level = logging.INFO if feedback.healthy else logging.WARNING
+        log.log(level, "venue %s of %s: %s", self.venue, self.account, feedback.detail)
