@@ -191,7 +191,11 @@ class EvidenceKind(_Enum):
         return self in _REVISABLE
 
 
-_REVISABLE = {EvidenceKind.ABSENT_AFTER_EXPIRY, EvidenceKind.OPERATOR}
+_REVISABLE = {
+    EvidenceKind.ABSENT_AFTER_EXPIRY,
+    EvidenceKind.NOT_SENT,
+    EvidenceKind.OPERATOR,
+}
 
 
 class InstrumentStatus(_Enum):

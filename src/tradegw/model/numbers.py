@@ -34,7 +34,7 @@ def parse_decimal(value: str | int | Decimal, name: str = "number") -> Decimal:
         number = Decimal(value)
     elif isinstance(value, bool) or not isinstance(value, (int, Decimal)):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise ValueError(
-            f"{name} must be a Decimal or its text, never a {type(value).__name__}; found {value!r}"
+            f"{name} must be a Decimal or its text, never a {type(value).__name__}; found {value!r:.80}"
         )
     elif isinstance(value, int):
         # Converting a huge int to decimal text takes quadratic time.
@@ -53,30 +53,32 @@ def check_decimal(number: Decimal, name: str = "number") -> Decimal:
         ValueError: Not finite, or beyond 38 digits, 18 of them fraction.
     """
     if not number.is_finite():
-        raise ValueError(f"{name} must be finite; found {number}")
-    _, digits, exponent = number.as_tuple()
+        raise ValueError(f"{name} must be finite; found {_show(number)}")
+    if number.is_zero():
+        return ZERO
+    # Where the number begins is known at once; a hand-made 1E+1000000 must not be written out to see.
+    if number.adjusted() >= DIGITS_MAX:
+        raise ValueError(f"{name} must have at most {DIGITS_MAX} digits; found {_show(number)}")
+    if number.adjusted() < -FRACTION_MAX:
+        raise ValueError(_too_fine(number, name))
+    exact = number.normalize(_WIDE)
+    _, digits, exponent = exact.as_tuple()
     assert isinstance(exponent, int)
-    if exponent > 0 or (exponent < 0 and digits[-1] == 0):
-        if len(digits) + abs(exponent) > 10 * DIGITS_MAX and any(digits):
-            # Only a hand-made Decimal gets here; normalising it could take a very long time.
-            raise ValueError(f"{name} must have at most {DIGITS_MAX} digits; found {number!s:.80}")
-        number = number.normalize(_WIDE)
-        _, digits, exponent = number.as_tuple()
-        assert isinstance(exponent, int)
-        if exponent > 0:
-            if len(digits) + exponent > DIGITS_MAX:
-                raise ValueError(
-                    f"{name} must have at most {DIGITS_MAX} digits; found {number!s:.80}"
-                )
-            number = number.quantize(Decimal(1), context=_WIDE)
-            exponent = 0
     if exponent < -FRACTION_MAX:
-        raise ValueError(
-            f"{name} must have at most {FRACTION_MAX} digits of fraction; found {number!s:.80}"
-        )
-    if max(len(digits), -exponent) > DIGITS_MAX:
-        raise ValueError(f"{name} must have at most {DIGITS_MAX} digits; found {number!s:.80}")
-    return ZERO if number.is_zero() else number
+        raise ValueError(_too_fine(number, name))
+    if len(digits) > DIGITS_MAX or exact != number:
+        raise ValueError(f"{name} must have at most {DIGITS_MAX} digits; found {_show(number)}")
+    # Adding zero takes 6.5E+4 back to 65000.
+    return _WIDE.add(exact, ZERO) if exponent > 0 else exact
+
+
+def _too_fine(number: Decimal, name: str) -> str:
+    return f"{name} must have at most {FRACTION_MAX} digits of fraction; found {_show(number)}"
+
+
+def _show(number: Decimal) -> str:
+    text = str(number)
+    return text if len(text) <= 2 * DIGITS_MAX else f"{text[: 2 * DIGITS_MAX]}..."
 
 
 def plain(number: Decimal) -> str:
