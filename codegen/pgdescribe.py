@@ -305,7 +305,7 @@ def _may_be_null(words: list[str], parameters: tuple[Value, ...]) -> bool:
     while _closes_last(words, 0):
         words = words[1:-1]
     match words:
-        case ["count" | "EXISTS", "(", *_] if _closes_last(words, 1):
+        case ["count", "(", *_] if _closes_last(words, 1):
             return False
         case ["COALESCE", "(", *_] if _closes_last(words, 1):
             return _may_be_null(_last_argument(words[2:-1]), parameters)

@@ -138,15 +138,16 @@ def _refuse_arithmetic(query: Query, decimals: frozenset[str]) -> None:
     Coarser than what Postgres does for shared text: it looks at the neighbours of names.
     """
     words = _meaningful(query.sqlite.text)
-    for i, before, after in _uses(words, decimals):
+    for i, first, after in _uses(words, decimals):
+        before = words[first - 1].text if first else ""
         around = {before.upper(), after.upper()}
         # `SET price = excluded.price` stores; everywhere else `=` compares.
         if _clause(words, i) == "SET":
             around.discard("=")
         if found := around & _COMPUTES:
             problem = f"{words[i].text} stands beside {min(found)}"
-        elif before == "(" and i > 1 and words[i - 2].text.upper() in _AGGREGATES:
-            problem = f"{words[i - 2].text}({words[i].text})"
+        elif before == "(" and first > 1 and words[first - 2].text.upper() in _AGGREGATES:
+            problem = f"{words[first - 2].text}({words[i].text})"
         elif _clause(words, i) == "ORDER":
             problem = f"{words[i].text} stands in ORDER BY"
         else:
@@ -158,12 +159,12 @@ def _refuse_arithmetic(query: Query, decimals: frozenset[str]) -> None:
         )
 
 
-def _uses(words: Sequence[Token], decimals: frozenset[str]) -> Iterator[tuple[int, str, str]]:
+def _uses(words: Sequence[Token], decimals: frozenset[str]) -> Iterator[tuple[int, int, str]]:
+    """Yield where a decimal is named: its place, that of its qualifier, the word behind it."""
     for i, token in enumerate(words):
         if token.kind in {Kind.WORD, Kind.QUOTED} and token.text.strip('"') in decimals:
             first = i - 2 if i > 1 and words[i - 1].text == "." else i
-            before = words[first - 1].text if first > 0 else ""
-            yield i, before, words[i + 1].text if i + 1 < len(words) else ""
+            yield i, first, words[i + 1].text if i + 1 < len(words) else ""
 
 
 def _clause(words: Sequence[Token], i: int) -> str:

@@ -17,7 +17,13 @@ def write(files: Mapping[Path, str], root: Path) -> None:
     ours = [str(root / path) for path in files if path.suffix == ".py"]
     if ours:
         # Isolated: what is written must not hang on where it is written.
-        options = ["--isolated", "--quiet", "--line-length=100", "--target-version=py311"]
+        options = [
+            "--isolated",
+            "--no-cache",
+            "--quiet",
+            "--line-length=100",
+            "--target-version=py311",
+        ]
         for command in (["check", "--select=I", "--fix"], ["format"]):
             subprocess.run(
                 [sys.executable, "-m", "ruff", *command, *options, *ours], check=True, cwd=root

@@ -1,0 +1,14 @@
+-- oldest-release: 0.1.0
+CREATE TABLE thing (
+    thing_id uuid PRIMARY KEY,
+    amount numeric NOT NULL,
+    name text NOT NULL,
+    flag boolean NOT NULL,
+    at_ns bigint NOT NULL,
+    payload bytea NOT NULL,
+    maybe_id uuid,
+    maybe_amount numeric,
+    maybe_name text,
+    maybe_flag boolean,
+    maybe_at_ns bigint
+);

@@ -1,0 +1,3 @@
+-- oldest-release: 0.2.0
+ALTER TABLE thing ADD COLUMN maybe_payload bytea;
+CREATE INDEX thing_newest ON thing (at_ns, thing_id);
