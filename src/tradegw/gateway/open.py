@@ -23,7 +23,7 @@ from tradegw.gateway.metrics import Metrics
 from tradegw.model import AccountName
 from tradegw.plugins import Plugins, load_plugins
 from tradegw.ports import Clock, Store
-from tradegw.store import open_store, store_dir
+from tradegw.store import open_store, sqlite_path
 from tradegw.venue import Feedback, Venue
 
 __all__ = ["RunningGateway", "open_gateway", "run_gateway"]
@@ -137,7 +137,6 @@ async def run_gateway(
     async with asyncio.TaskGroup() as group:
 
         async def attach(store: Store) -> None:
-            metrics.watch_store(store)
             engine = Engine(
                 store=store,
                 clock=clock,
@@ -228,7 +227,8 @@ def _publish(store: Store, addresses: Mapping[str, str]) -> None:
 def _plan_all(config: Config, plugins: Plugins, clock: Clock) -> list[AccountPlan]:
     factories = plugins.venue_factories()
     tag = gateway_tag(config.gateway.name)
-    data_dir = store_dir(config.store.url)
+    file = sqlite_path(config.store.url)
+    data_dir = "" if file is None else str(file.parent.absolute())
     plans: list[AccountPlan] = []
     for account in config.accounts.values():
         venue = config.venues[account.venue]

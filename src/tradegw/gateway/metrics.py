@@ -1,0 +1,117 @@
+"""What the gateway measures, in Prometheus's terms. Each gateway has a registry of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING
+
+from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client.core import GaugeMetricFamily, InfoMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from tradegw.ports import Clock
+
+if TYPE_CHECKING:
+    from tradegw.engine.account import Account
+
+__all__ = ["Metrics", "tradegw_version"]
+
+_BUCKETS_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+_NS_PER_S = 1_000_000_000
+
+
+def tradegw_version() -> str:
+    """Return the version of the installed distribution."""
+    try:
+        return version("tradegw")
+    except PackageNotFoundError:
+        return "unknown"
+
+
+class Metrics:
+    """The metrics of one gateway."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.rpc_seconds = Histogram(
+            "tradegw_rpc_seconds",
+            "Time to answer a call at the gRPC door.",
+            ["method"],
+            buckets=_BUCKETS_S,
+            registry=self.registry,
+        )
+        self.rpc_total = Counter(
+            "tradegw_rpc",
+            "Calls answered at the gRPC door, by status code.",
+            ["method", "code"],
+            registry=self.registry,
+        )
+        self.venue_call_seconds = Histogram(
+            "tradegw_venue_call_seconds",
+            "Time until a venue answered a command, by outcome.",
+            ["venue", "operation", "outcome"],
+            buckets=_BUCKETS_S,
+            registry=self.registry,
+        )
+        self.store_commit_seconds = Histogram(
+            "tradegw_store_commit_seconds",
+            "Time of one commit of the store, which many entries may share.",
+            buckets=_BUCKETS_S,
+            registry=self.registry,
+        )
+        self.store_entries_total = Counter(
+            "tradegw_store_entries", "Entries stored.", registry=self.registry
+        )
+        self.registry.register(_BuildInfo())
+
+    def venue_call(self, venue: str, operation: str, outcome: str, seconds: float) -> None:
+        """Count one call of a venue."""
+        self.venue_call_seconds.labels(venue, operation, outcome).observe(seconds)
+
+    def store_commit(self, entries: int, seconds: float) -> None:
+        """Count one commit of the store."""
+        self.store_commit_seconds.observe(seconds)
+        self.store_entries_total.inc(entries)
+
+    def watch_accounts(self, accounts: Callable[[], Sequence[Account]], clock: Clock) -> None:
+        """Report open orders, doubts and states of the accounts whenever somebody reads."""
+        self.registry.register(_Accounts(accounts, clock))
+
+
+class _BuildInfo(Collector):
+    def collect(self) -> Iterable[Metric]:
+        yield InfoMetricFamily(
+            "tradegw_build", "What is running.", value={"version": tradegw_version()}
+        )
+
+
+class _Accounts(Collector):
+    def __init__(self, accounts: Callable[[], Sequence[Account]], clock: Clock) -> None:
+        self._accounts = accounts
+        self._clock = clock
+
+    def collect(self) -> Iterable[Metric]:
+        labels = ["account", "venue"]
+        open_orders = GaugeMetricFamily(
+            "tradegw_orders_open", "Open orders, those in doubt included.", labels=labels
+        )
+        in_doubt = GaugeMetricFamily(
+            "tradegw_orders_in_doubt", "Orders of which nobody knows something.", labels=labels
+        )
+        oldest = GaugeMetricFamily(
+            "tradegw_orders_in_doubt_oldest_seconds", "Age of the oldest doubt.", labels=labels
+        )
+        ready = GaugeMetricFamily(
+            "tradegw_account_ready", "1 while the account takes new orders.", labels=labels
+        )
+        now_ns = self._clock.time_ns()
+        for account in self._accounts():
+            names = [account.account, account.record.venue]
+            doubts = [order for order in account.book if order.in_doubt]
+            since_ns = min((d.since_ns for o in doubts for d in o.in_doubt), default=now_ns)
+            open_orders.add_metric(names, len(account.book))
+            in_doubt.add_metric(names, len(doubts))
+            oldest.add_metric(names, (now_ns - since_ns) / _NS_PER_S)
+            ready.add_metric(names, 1 if account.state == "READY" else 0)
+        yield from (open_orders, in_doubt, oldest, ready)
