@@ -26,7 +26,7 @@ def rows_of(*queries: Described) -> str:
 
 def test_a_whole_row_is_named_after_its_table_and_shared() -> None:
     rows = rows_of(described("list_a", ID, PX), described("list_b", ID, PX))
-    assert rows.count("class ") == 1
+    assert rows.count("@dataclass(") == 1
     assert "class OrderRow:" in rows
 
 
