@@ -159,9 +159,9 @@ class KeyTaken:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Replayed:
-    """Nothing was stored: a fill of the entry is stored already."""
+    """Nothing was stored: a fill of the entry is stored already. It has no order if none is known for it."""
 
-    order_id: OrderId
+    order_id: OrderId | None
     trade_id: TradeId
 
 

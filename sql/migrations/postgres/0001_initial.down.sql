@@ -1,0 +1,14 @@
+DROP TABLE halt;
+DROP TABLE position;
+DROP TABLE balance;
+DROP TABLE unmatched_fill;
+DROP TABLE fill;
+DROP TABLE order_event;
+DROP TABLE command;
+DROP TABLE venue_order_ref;
+DROP TABLE orders;
+DROP TABLE instrument;
+DROP TABLE account;
+DROP TABLE venue;
+DROP TABLE schema_migration;
+DROP FUNCTION refuse_change();

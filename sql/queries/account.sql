@@ -1,0 +1,49 @@
+-- name: put_venue :exec
+-- Store a venue, or what plugin it has. An empty plugin changes nothing.
+INSERT INTO venue (venue, plugin) VALUES (:venue, :plugin)
+ON CONFLICT (venue) DO UPDATE SET plugin = excluded.plugin WHERE excluded.plugin <> '';
+
+-- name: put_account :exec
+-- Store an account, or update the one of that name, which keeps its id and its first time.
+INSERT INTO account (
+    account_id, account, venue, venue_account_id, environment, instance_id, created_time_ns
+)
+VALUES (
+    :account_id, :account, :venue, :venue_account_id, :environment, :instance_id, :created_time_ns
+)
+ON CONFLICT (account) DO UPDATE SET
+    venue = excluded.venue,
+    venue_account_id = excluded.venue_account_id,
+    environment = excluded.environment,
+    instance_id = excluded.instance_id;
+
+-- name: list_accounts :many
+-- Every account, in the order of their names.
+SELECT
+    a.account_id, a.account, a.venue, v.plugin, a.venue_account_id, a.environment, a.instance_id,
+    a.created_time_ns
+FROM account AS a
+JOIN venue AS v ON v.venue = a.venue
+ORDER BY a.account;
+
+-- name: put_balance :exec
+-- Store what an account holds of one asset, in place of what it held.
+INSERT INTO balance (account_id, asset, free, held, time_ns)
+VALUES (:account_id, :asset, :free, :held, :time_ns)
+ON CONFLICT (account_id, asset) DO UPDATE SET
+    free = excluded.free, held = excluded.held, time_ns = excluded.time_ns;
+
+-- name: list_balances :many
+-- An account's balances, in the order of the assets' names.
+SELECT asset, free, held, time_ns FROM balance WHERE account_id = :account_id ORDER BY asset;
+
+-- name: put_position :exec
+-- Store a position, in place of what it was.
+INSERT INTO position (account_id, symbol, qty, entry_px, time_ns)
+VALUES (:account_id, :symbol, :qty, :entry_px?, :time_ns)
+ON CONFLICT (account_id, symbol) DO UPDATE SET
+    qty = excluded.qty, entry_px = excluded.entry_px, time_ns = excluded.time_ns;
+
+-- name: list_positions :many
+-- An account's positions, in the order of their symbols.
+SELECT symbol, qty, entry_px, time_ns FROM position WHERE account_id = :account_id ORDER BY symbol;

@@ -1,0 +1,86 @@
+-- name: insert_fill :execrows
+-- Store one fill, once. No row means a replay, which the caller must not apply again.
+INSERT INTO fill (
+    account_id, order_id, trade_id, seq, venue, symbol, side, last_qty, last_px, client_order_id,
+    venue_order_id, fee, fee_asset, liquidity, inferred, corrects, transact_time_ns,
+    received_time_ns
+)
+VALUES (
+    :account_id, :order_id, :trade_id, :seq, :venue, :symbol, :side, :last_qty, :last_px,
+    :client_order_id?, :venue_order_id?, :fee?, :fee_asset?, :liquidity, :inferred, :corrects?,
+    :transact_time_ns, :received_time_ns
+)
+ON CONFLICT (account_id, order_id, trade_id) DO NOTHING;
+
+-- name: list_fills_counted :many
+-- What an order's fills say of its quantities, in the order in which they came.
+SELECT trade_id, last_qty, last_px, inferred, corrects FROM fill
+WHERE account_id = :account_id AND order_id = :order_id
+ORDER BY seq;
+
+-- name: list_fills :many
+-- The fills that a filter lets through, newest first, those before a given one.
+-- The list of accounts is a JSON array; NULL lets everything through.
+SELECT
+    f.account_id, f.order_id, f.trade_id, f.seq, f.venue, f.symbol, f.side, f.last_qty, f.last_px,
+    f.client_order_id, f.venue_order_id, f.fee, f.fee_asset, f.liquidity, f.inferred, f.corrects,
+    f.transact_time_ns, f.received_time_ns
+FROM fill AS f
+WHERE
+    (f.transact_time_ns, f.account_id, f.seq) < (:before_ns, :before_account_id, :before_seq)
+    AND f.transact_time_ns >= :from_ns
+    AND (
+        :account_ids?::text IS NULL
+        OR CAST(f.account_id AS text) IN (
+            SELECT e.value FROM jsonb_array_elements_text(CAST(:account_ids? AS jsonb)) AS e (value)
+        )
+    )
+    AND (:venue?::text IS NULL OR f.venue = :venue?)
+    AND (:symbol?::text IS NULL OR f.symbol = :symbol?)
+    AND (:side?::text IS NULL OR f.side = :side?)
+ORDER BY f.transact_time_ns DESC, f.account_id DESC, f.seq DESC
+LIMIT :limit_rows;
+-- dialect: sqlite
+SELECT
+    f.account_id, f.order_id, f.trade_id, f.seq, f.venue, f.symbol, f.side, f.last_qty, f.last_px,
+    f.client_order_id, f.venue_order_id, f.fee, f.fee_asset, f.liquidity, f.inferred, f.corrects,
+    f.transact_time_ns, f.received_time_ns
+FROM fill AS f
+WHERE
+    (f.transact_time_ns, f.account_id, f.seq) < (:before_ns, :before_account_id, :before_seq)
+    AND f.transact_time_ns >= :from_ns
+    AND (
+        :account_ids? IS NULL
+        OR f.account_id IN (SELECT e.value FROM json_each(:account_ids?) AS e)
+    )
+    AND (:venue? IS NULL OR f.venue = :venue?)
+    AND (:symbol? IS NULL OR f.symbol = :symbol?)
+    AND (:side? IS NULL OR f.side = :side?)
+ORDER BY f.transact_time_ns DESC, f.account_id DESC, f.seq DESC
+LIMIT :limit_rows;
+
+-- name: list_fills_of_order :many
+-- One order's fills within times, newest first, those before a given one.
+SELECT
+    account_id, order_id, trade_id, seq, venue, symbol, side, last_qty, last_px, client_order_id,
+    venue_order_id, fee, fee_asset, liquidity, inferred, corrects, transact_time_ns,
+    received_time_ns
+FROM fill
+WHERE
+    account_id = :account_id
+    AND order_id = :order_id
+    AND (transact_time_ns, seq) < (:before_ns, :before_seq)
+    AND transact_time_ns >= :from_ns
+ORDER BY transact_time_ns DESC, seq DESC
+LIMIT :limit_rows;
+
+-- name: list_fills_after :many
+-- An account's fills by the numbers of their events, after one and up to another.
+SELECT
+    account_id, order_id, trade_id, seq, venue, symbol, side, last_qty, last_px, client_order_id,
+    venue_order_id, fee, fee_asset, liquidity, inferred, corrects, transact_time_ns,
+    received_time_ns
+FROM fill
+WHERE account_id = :account_id AND seq > :after_seq AND seq <= :up_to_seq
+ORDER BY seq
+LIMIT :limit_rows;
