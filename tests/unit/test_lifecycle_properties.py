@@ -254,7 +254,7 @@ class History:
 
 @st.composite
 def histories(draw: st.DrawFn) -> History:
-    order_qty = draw(QUANTITIES)
+    order_qty = STEP * draw(st.integers(4, 20))
     triggered = draw(st.booleans())
     order = a_new_order(order_qty, triggered=triggered)
     reports: list[ExecutionReport] = []
@@ -274,7 +274,7 @@ def histories(draw: st.DrawFn) -> History:
     def fill(up_to: Decimal) -> None:
         nonlocal cum
         while cum < up_to and draw(st.integers(0, 3)):
-            qty = STEP * draw(st.integers(1, int((up_to - cum) / STEP)))
+            qty = STEP * draw(st.integers(1, min(6, int((up_to - cum) / STEP))))
             cum += qty
             tell(
                 ExecType.TRADE,
