@@ -1,0 +1,165 @@
+"""What CI runs, and what a developer runs: `nox`. The big counts: `nox -s long`.
+
+Sessions make their own environments. With uv on the machine they are made in a second.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import nox
+
+nox.needs_version = ">=2025.5"
+nox.options.default_venv_backend = "uv|virtualenv"
+# Whoever has one of the versions can run the tests; `pythons` says which did.
+nox.options.error_on_missing_interpreters = False
+nox.options.sessions = [
+    "lint",
+    "types",
+    "tests",
+    "generate",
+    "docs",
+    "minimum",
+    "newest",
+    "build",
+]
+
+PYTHONS = ["3.11", "3.12", "3.13"]
+PYPROJECT = nox.project.load_toml("pyproject.toml")
+PLUGINS = ["./plugins/tradegw-mock"]
+TEST = nox.project.dependency_groups(PYPROJECT, "test")
+DEV = nox.project.dependency_groups(PYPROJECT, "dev")
+CODE = [
+    "src",
+    "plugins",
+    "codegen",
+    "tests",
+    "examples",
+    "benchmarks",
+    "noxfile.py",
+]
+
+
+def _install(session: nox.Session, *more: str) -> None:
+    session.install("-e", ".", *(part for plugin in PLUGINS for part in ("-e", plugin)), *more)
+
+
+def _pytest(session: nox.Session, *args: str) -> None:
+    # Exit code 5, "no test ran", is a failure like any other.
+    session.run("pytest", *args, *session.posargs, env={"PYTHONWARNINGS": ""})
+
+
+@nox.session(python=PYTHONS[0])
+def lint(session: nox.Session) -> None:
+    """Style, formatting, and the protocol's own rules."""
+    session.install(*[d for d in DEV if d.startswith(("ruff", "buf-bin"))])
+    session.run("ruff", "check", *CODE)
+    session.run("ruff", "format", "--check", *CODE)
+    session.run("buf", "lint", "proto")
+    session.run("buf", "format", "--diff", "--exit-code", "proto")
+    session.run("buf", "breaking", "proto", "--against", "proto/baseline.binpb")
+
+
+@nox.session(python=PYTHONS[0])
+def types(session: nox.Session) -> None:
+    """Both checkers, strict; and nothing unknown in what users import."""
+    _install(session, *DEV)
+    session.run("mypy", "src/tradegw", "plugins/tradegw-mock/src", "codegen")
+    session.run("pyright", "--pythonpath", _python(session))
+    session.run(
+        "pyright", "--pythonpath", _python(session), "--ignoreexternal", "--verifytypes", "tradegw"
+    )
+
+
+def _python(session: nox.Session) -> str:
+    return str(Path(session.bin, "python"))
+
+
+@nox.session(python=PYTHONS)
+def tests(session: nox.Session) -> None:
+    """All tests but the long ones; on the first Python all of them, on the others what may differ."""
+    _install(session, *DEV)
+    if session.python == PYTHONS[0]:
+        _pytest(session, "-m", "not long", "tests", "plugins")
+    else:
+        _pytest(session, "-m", "not long", "tests/unit", "tests/integration", "plugins")
+
+
+@nox.session(python=PYTHONS[0])
+def generate(session: nox.Session) -> None:
+    """What is generated is what is committed."""
+    _install(session, *DEV)
+    session.run("python", "-m", "codegen.generate", "--check")
+
+
+@nox.session(python=PYTHONS[0])
+def docs(session: nox.Session) -> None:
+    """Reference pages are those that the code yields; links lead somewhere."""
+    _install(session, *TEST)
+    session.run("python", "-m", "codegen.reference", "--check")
+
+
+@nox.session(python=PYTHONS[0])
+def minimum(session: nox.Session) -> None:
+    """The lowest versions that the distributions allow."""
+    session.install("uv")
+    session.run(
+        "uv",
+        "pip",
+        "install",
+        "--python",
+        _python(session),
+        "--resolution",
+        "lowest-direct",
+        "-e",
+        ".",
+        *(part for plugin in PLUGINS for part in ("-e", plugin)),
+        silent=True,
+    )
+    session.install(*TEST)
+    _pytest(session, "-m", "not long", "tests/unit", "tests/integration", "plugins")
+
+
+@nox.session(python=PYTHONS[0])
+def newest(session: nox.Session) -> None:
+    """The newest versions of everything, protobuf 7 included."""
+    session.install("--upgrade", ".", *PLUGINS, *TEST)
+    session.run("python", "-c", "import google.protobuf as p; assert p.__version__[0] == '7', p")
+    _pytest(session, "-m", "not long", "tests/integration/grpc", "tests/unit")
+
+
+@nox.session(python=PYTHONS[0])
+def build(session: nox.Session) -> None:
+    """Wheels and sdists are made, hold what they should, and work where nothing else is installed."""
+    session.install("build", "uv")
+    out = Path(session.create_tmp(), "dist")
+    shutil.rmtree(out, ignore_errors=True)
+    for project in [".", *PLUGINS]:
+        session.run("python", "-m", "build", "--outdir", str(out), project, silent=True)
+    venv = Path(session.create_tmp(), "wheels")
+    session.run("uv", "venv", "--clear", "--python", _python(session), str(venv), silent=True)
+    wheels = [str(path) for path in sorted(out.glob("*.whl"))]
+    python = str(venv / "bin" / "python")
+    session.run("uv", "pip", "install", "--python", python, *wheels, silent=True)
+    session.run(str(venv / "bin" / "tradegw"), "plugins", "--json", external=True)
+
+
+@nox.session(python=PYTHONS[0])
+def long(session: nox.Session) -> None:
+    """The big counts: kills, floods, histories."""
+    _install(session, *DEV)
+    _pytest(session, "-m", "long", "--timeout", "3600", "tests", "plugins")
+
+
+@nox.session(python=PYTHONS[0])
+def bench(session: nox.Session) -> None:
+    """Measure, as ratios against a bare alternative in the same run."""
+    _install(session, *DEV)
+    session.run("python", "-m", "benchmarks", *session.posargs)
+
+
+if os.environ.get("CI"):
+    # A service that a test needs must be there: CI has no excuse.
+    os.environ.setdefault("TRADEGW_REQUIRE_SERVICES", "1")
