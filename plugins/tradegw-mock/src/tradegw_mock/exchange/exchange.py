@@ -385,6 +385,11 @@ class Exchange(Core):
         with localcontext(EXACT):
             return violations(self._engine, self._history)
 
+    @property
+    def has_forgotten(self) -> bool:
+        """Whether something of the past is gone that no archive has: not found says little then."""
+        return self._history.lost
+
     def market_state(self, symbol: str) -> MarketState:
         """Give what a symbol remembers beside its orders.
 

@@ -14,7 +14,7 @@ from typing import Final, TypeVar
 
 import msgspec
 
-from .model import Fill, Order, Value
+from .model import AccountState, Counters, Fill, MarketState, Order, Value
 
 SCHEMA_VERSION: Final = 1
 APPLICATION_ID: Final = 0x7467_6D6B
@@ -177,14 +177,36 @@ SELECT_FILL: Final = f"SELECT {', '.join(FILL_FIELDS)} FROM fill"
 _V = TypeVar("_V", bound=Value)
 
 
-def row(value: Value, fields: tuple[str, ...]) -> list[object]:
-    """Take a value apart into what SQLite stores."""
-    return [text(getattr(value, field)) for field in fields]
+def _positions(fields: tuple[str, ...], decimals: set[str]) -> tuple[int, ...]:
+    return tuple(fields.index(field) for field in sorted(decimals))
 
 
-def text(item: object) -> object:
-    """Write a decimal without exponent; give anything else back."""
-    return format(item, "f") if isinstance(item, Decimal) else item
+_DECIMALS: Final[dict[type[Value], tuple[int, ...]]] = {
+    Order: _positions(
+        ORDER_FIELDS,
+        {"order_qty", "quote_qty", "price", "trigger_price", "cum_qty", "cum_quote", "held"},
+    ),
+    Fill: _positions(FILL_FIELDS, {"price", "qty", "quote_qty", "fee"}),
+    AccountState: _positions(AccountState.__struct_fields__, {"maker_fee", "taker_fee"}),
+    MarketState: _positions(MarketState.__struct_fields__, {"last_price", "path_price"}),
+    Counters: (),
+}
+
+
+def row(value: Value) -> list[object]:
+    """Take a value apart into what SQLite stores, field by field."""
+    # In C, where a Decimal becomes what `str` makes of it, which may have an exponent.
+    columns = list(msgspec.to_builtins(value).values())
+    for position in _DECIMALS[type(value)]:
+        column = columns[position]
+        if column is not None and "E" in column:
+            columns[position] = text(Decimal(column))
+    return columns
+
+
+def text(amount: Decimal) -> str:
+    """Write a decimal without exponent."""
+    return format(amount, "f")
 
 
 def value_of(kind: type[_V], fields: tuple[str, ...], columns: tuple[object, ...]) -> _V:

@@ -143,10 +143,10 @@ class Store:
 
     def _write(self, changes: Sequence[Change]) -> None:
         accounts: dict[str, AccountState] = {}
-        balances: dict[tuple[str, str], tuple[object, object]] = {}
+        balances: dict[tuple[str, str], tuple[str, str]] = {}
         orders: dict[int, Order] = {}
         markets: dict[str, MarketState] = {}
-        funding: dict[str, object] = {}
+        funding: dict[str, str] = {}
         forgotten: dict[int, None] = {}
         for change in changes:
             accounts.update((account.name, account) for account in change.accounts)
@@ -160,17 +160,17 @@ class Store:
                 orders.pop(order_id, None)
                 forgotten[order_id] = None
         many = self._writer.executemany
-        many(_UPSERT_ACCOUNT, [row(item, _ACCOUNT) for item in accounts.values()])
+        many(_UPSERT_ACCOUNT, [row(item) for item in accounts.values()])
         many(_UPSERT_BALANCE, [(*key, *amounts) for key, amounts in balances.items()])
         many(_UPSERT_FUNDING, list(funding.items()))
-        many(_UPSERT_MARKET, [row(item, _MARKET) for item in markets.values()])
+        many(_UPSERT_MARKET, [row(item) for item in markets.values()])
         many(
             UPSERT_ORDER,
-            [[*row(order, ORDER_FIELDS), order.is_open] for order in orders.values()],
+            [[*row(order), order.is_open] for order in orders.values()],
         )
         many(
             INSERT_FILL,
-            [row(fill, FILL_FIELDS) for change in changes for fill in change.fills],
+            [row(fill) for change in changes for fill in change.fills],
         )
         many("DELETE FROM orders WHERE order_id = ?", [(order_id,) for order_id in forgotten])
         many(
@@ -191,7 +191,7 @@ class Store:
 
     def _write_counters(self, counters: Counters) -> None:
         updates = ", ".join(f"{field} = ?" for field in _COUNTERS)
-        self._writer.execute(f"UPDATE instance SET {updates}", row(counters, _COUNTERS))
+        self._writer.execute(f"UPDATE instance SET {updates}", row(counters))
 
     # Reading
 
@@ -299,10 +299,8 @@ class Store:
         return [value_of(Order, ORDER_FIELDS, columns) for columns in rows]
 
     def _read(self, sql: str, values: tuple[object, ...]) -> list[tuple[Any, ...]]:
-        # Numbers beyond what SQLite can hold come from strangers; they match like the largest.
-        bounded = [min(v, MAX_INT) if isinstance(v, int) else v for v in values]
         with _mapped(self.path):
-            return self._reader.execute(sql, bounded).fetchall()
+            return self._reader.execute(sql, [_bindable(item) for item in values]).fetchall()
 
     # Opening
 
@@ -336,18 +334,23 @@ class Store:
         db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
         db.execute(
             insert("instance", ("only_row", "instance_id", *_COUNTERS)),
-            (1, state.instance_id, *row(state.counters, _COUNTERS)),
+            (1, state.instance_id, *row(state.counters)),
         )
-        db.executemany(
-            insert("account", _ACCOUNT), [row(account, _ACCOUNT) for account in state.accounts]
-        )
+        db.executemany(insert("account", _ACCOUNT), [row(account) for account in state.accounts])
         db.execute("COMMIT")
 
 
 def _where(*conditions: tuple[str, str | int | None]) -> tuple[str, tuple[str | int, ...]]:
     given = [(column, value) for column, value in conditions if value is not None]
-    text = " AND ".join(f"{column} = ?" for column, _ in given) or "1"
-    return text, tuple(value for _, value in given)
+    sql = " AND ".join(f"{column} = ?" for column, _ in given) or "1"
+    return sql, tuple(value for _, value in given)
+
+
+def _bindable(item: object) -> object:
+    """Bring what strangers ask for, and SQLite cannot hold, to something that matches nothing."""
+    if isinstance(item, int):
+        return max(-MAX_INT, min(item, MAX_INT))
+    return item.encode(errors="replace").decode() if isinstance(item, str) else item
 
 
 @contextmanager
