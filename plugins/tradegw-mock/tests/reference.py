@@ -142,7 +142,8 @@ class Reference:
 
     def dry_run(self, row: Row) -> tuple[Fraction, Fraction, Fraction | None, bool]:
         """Give quantity, quote and last price of what a row would get, and whether that is all."""
-        got, spent, at = Fraction(0), Fraction(0), None
+        got, spent = Fraction(0), Fraction(0)
+        at: Fraction | None = None
         for other in self.opposite(row):
             if other.account == row.account and row.stp != "NONE":
                 if row.stp == "EXPIRE_MAKER":
@@ -168,14 +169,14 @@ class Reference:
         if not row.buys and row.qty is not None:
             return row.qty
         if row.trigger is not None and not row.triggered:
-            got, spent, at, complete = Fraction(0), Fraction(0), row.trigger, False
+            got, spent, worst, complete = Fraction(0), Fraction(0), row.trigger, False
         else:
-            got, spent, at, complete = self.dry_run(row)
-        at = at or self.last
+            got, spent, seen, complete = self.dry_run(row)
+            worst = seen or self.last or Fraction(0)
         if row.qty is not None:
-            return spent + (row.qty - got) * (at or 0)
+            return spent + (row.qty - got) * worst
         assert row.quote is not None
-        return got if complete or not at else got + (row.quote - spent) // at
+        return got if complete or not worst else got + (row.quote - spent) // worst
 
     def work(self, row: Row) -> None:
         self.arrivals += 1

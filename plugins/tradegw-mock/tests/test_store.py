@@ -17,6 +17,7 @@ from tradegw_mock.exchange import (
     ExchangeBroken,
     Maker,
     MockExchange,
+    Order,
     OrdType,
     Refusal,
     SelfTradePrevention,
@@ -150,7 +151,7 @@ def test_a_long_history_is_answered_from_the_file(tmp_path: Path) -> None:
     expected = everything(large) | {"instance": small.instance_id}
     assert everything(small) == expected
     for name in ACCOUNTS:
-        paged = []
+        paged: list[Order] = []
         cursor: int | None = 0
         while cursor is not None:
             page = small.order_history(name, symbol=SYMBOL, cursor=cursor, limit=7)
