@@ -598,20 +598,23 @@ class Engine:
 
     # --- shutting down --------------------------------------------------------------------------
 
-    async def close(self, drain_s: float) -> None:
+    async def drain(self, drain_s: float) -> None:
         """Take no new orders, wait for answers, and put in doubt what has none when time is up.
 
-        Cancels are taken until the end. Streams end after what is stored.
+        Cancels are taken all the while. Safe to call twice.
         """
         self._is_closing = True
         for account in self.accounts:
             account.set_state(AccountState.CLOSING, "the gateway shuts down")
         if self._requests:
-            await asyncio.wait(self._requests, timeout=drain_s)
-        for task in self._requests:
+            await asyncio.wait(tuple(self._requests), timeout=drain_s)
+        for task in tuple(self._requests):
             task.cancel()
         if self._requests:
-            await asyncio.wait(self._requests)
+            await asyncio.wait(tuple(self._requests))
+
+    async def close(self) -> None:
+        """End streams after what is stored, and the accounts' tasks. Follows `drain`."""
         self.hub.close()
         for member in self._members.values():
             member.task.cancel()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,6 +39,8 @@ class RunningGateway:
 
     Attributes:
         store_opened: Set once the store is open and the accounts are served.
+        drain: Takes no new orders and waits for the answers of those that are on their way, while the doors
+            are still open for them. Leaving the context does the same, when the doors have gone.
     """
 
     gateway: LocalGateway
@@ -47,6 +49,7 @@ class RunningGateway:
     metrics: Metrics
     store_opened: asyncio.Event
     publish_addresses: Callable[[Mapping[str, str]], None]
+    drain: Callable[[], Awaitable[None]]
 
 
 @asynccontextmanager
@@ -134,6 +137,10 @@ async def run_gateway(
         for store in stores:
             _publish(store, published)
 
+    async def drain() -> None:
+        if opened.is_set():
+            await gateway.engine.drain(config.gateway.drain_s)
+
     async with asyncio.TaskGroup() as group:
 
         async def attach(store: Store) -> None:
@@ -181,6 +188,7 @@ async def run_gateway(
                 metrics=metrics,
                 store_opened=opened,
                 publish_addresses=publish,
+                drain=drain,
             )
         finally:
             if opener is not None:
@@ -196,7 +204,8 @@ async def _close(gateway: LocalGateway, stores: Sequence[Store], drain_s: float)
         except Exception:  # noqa: BLE001  It never got as far as serving.
             log.debug("closing a gateway that never served")
         else:
-            await engine.close(drain_s)
+            await engine.drain(drain_s)
+            await engine.close()
     gateway.detach("the gateway is closed", for_good=True)
     for store in stores:
         await store.close()
