@@ -1,6 +1,7 @@
 """What is running: the one room that chooses implementations."""
 
 from tradegw.engine.context import REQUEST, Request
+from tradegw.engine.validate import check_fields, new_order, parse_terms
 from tradegw.gateway.api import (
     AccountStatus,
     FillItem,
@@ -25,4 +26,7 @@ __all__ = [
     "Session",
     "StreamBatch",
     "VenueInfo",
+    "check_fields",
+    "new_order",
+    "parse_terms",
 ]

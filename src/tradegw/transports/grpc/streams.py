@@ -1,0 +1,116 @@
+"""The server's side of streams: batches of the gateway become messages; the end says where to resume."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import aclosing
+from typing import Any, cast
+
+from tradegw.errors import Unavailable
+from tradegw.gateway import Gateway, StreamBatch
+from tradegw.trading.v1 import trading_gateway_pb2 as pb
+from tradegw.transports.grpc.closing import Closed, Closing
+from tradegw.transports.grpc.convert import write_event, write_fill
+from tradegw.transports.grpc.interceptor import Interrupted
+from tradegw.transports.grpc.requests import read_positions, write_positions
+
+__all__ = ["stream_fills", "stream_orders"]
+
+# The key in the `ErrorInfo` of a stream's end; its value is `account:seq,...`.
+RESUME_AFTER = "resume_after"
+
+
+async def stream_orders(
+    gateway: Gateway, request: pb.StreamOrdersRequest, closing: Closing
+) -> AsyncIterator[pb.StreamOrdersResponse]:
+    """Yield messages until the gateway or the door shuts down; then say so.
+
+    A reader that does not read holds nothing up: writing waits for it, and the gateway's stream is asked only
+    when the last message has left.
+
+    Raises:
+        Interrupted: The end, with the position in its metadata.
+    """
+    told = _Told(read_positions(request.after))
+    batches = gateway.stream_orders(
+        accounts=list(request.filter.accounts) or None,
+        after=dict(told.position),
+        symbol=request.filter.symbol if request.filter.HasField("symbol") else None,
+    )
+    async for batch in _until_closed(batches, closing, told):
+        yield pb.StreamOrdersResponse(
+            items=[
+                pb.OrderItem(
+                    account=item.account,
+                    seq=item.seq,
+                    prev_seq=item.prev_seq,
+                    event=write_event(item.event),
+                )
+                for item in batch.orders
+            ],
+            caught_up=batch.caught_up,
+            position=write_positions(told.tell(batch)),
+        )
+
+
+async def stream_fills(
+    gateway: Gateway, request: pb.StreamFillsRequest, closing: Closing
+) -> AsyncIterator[pb.StreamFillsResponse]:
+    """Yield messages of fills, as `stream_orders` does."""
+    told = _Told(read_positions(request.after))
+    batches = gateway.stream_fills(
+        accounts=list(request.filter.accounts) or None,
+        after=dict(told.position),
+        symbol=request.filter.symbol if request.filter.HasField("symbol") else None,
+    )
+    async for batch in _until_closed(batches, closing, told):
+        yield pb.StreamFillsResponse(
+            items=[
+                pb.FillItem(
+                    account=item.account,
+                    seq=item.seq,
+                    prev_seq=item.prev_seq,
+                    fill=write_fill(item.fill),
+                )
+                for item in batch.fills
+            ],
+            caught_up=batch.caught_up,
+            position=write_positions(told.tell(batch)),
+        )
+
+
+class _Told:
+    """What the reader knows of its position."""
+
+    def __init__(self, after: Mapping[str, int]) -> None:
+        self.position: dict[str, int] = dict(after)
+
+    def tell(self, batch: StreamBatch) -> Mapping[str, int]:
+        """Return the accounts that moved since the last message; all of them with `caught_up`."""
+        moved: dict[str, int] = {
+            account: seq
+            for account, seq in batch.position.items()
+            if batch.caught_up or self.position.get(account) != seq
+        }
+        self.position.update(moved)
+        return moved
+
+    def __str__(self) -> str:
+        return ",".join(f"{account}:{seq}" for account, seq in sorted(self.position.items()))
+
+
+async def _until_closed(
+    batches: AsyncIterator[StreamBatch], closing: Closing, told: _Told
+) -> AsyncIterator[StreamBatch]:
+    async with aclosing(cast("Any", batches)):
+        while True:
+            try:
+                batch = await closing.wait_for(anext(batches))
+            except (Closed, StopAsyncIteration) as e:
+                raise Interrupted(
+                    Unavailable(
+                        f"the gateway shuts down; resume after {told}", reason="SHUTTING_DOWN"
+                    ),
+                    {RESUME_AFTER: str(told)},
+                ) from e
+            yield batch
