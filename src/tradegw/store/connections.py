@@ -48,7 +48,7 @@ def open_writer(path: Path) -> sqlite3.Connection:
         raise ConfigError(f"store {path}: expected a directory {path.parent}; there is none")
     if path.exists() and not path.is_file():
         raise ConfigError(f"store {path}: expected a file; found something else")
-    if not os.access(path if path.exists() else path.parent, os.W_OK):
+    if not _may_write(path if path.exists() else path.parent):
         raise ConfigError(f"store {path}: expected to be allowed to write; it is read-only")
     try:
         connection = _connect(f"file:{quote(str(path))}?mode=rwc")
@@ -79,7 +79,7 @@ def open_reader(path: Path) -> sqlite3.Connection:
     if not path.is_file():
         raise ConfigError(f"store {path}: expected a database; there is no such file")
     uri = f"file:{quote(str(path))}?mode=ro"
-    if not os.access(path.parent, os.W_OK) and not path.with_name(f"{path.name}-wal").exists():
+    if not _may_write(path.parent) and not path.with_name(f"{path.name}-wal").exists():
         # Readers of a WAL database make files beside it. Here nobody can, so nobody writes either.
         uri += "&immutable=1"
     try:
@@ -111,6 +111,10 @@ def store_error(error: sqlite3.Error, what: str) -> StoreError:
     if code & 0xFF in _CORRUPT:
         return StoreCorrupt(text)
     return StoreUnavailable(text)
+
+
+def _may_write(path: Path) -> bool:
+    return os.access(path, os.W_OK, effective_ids=os.access in os.supports_effective_ids)
 
 
 def _connect(uri: str) -> sqlite3.Connection:

@@ -108,12 +108,16 @@ def _run(connection: sqlite3.Connection, script: str) -> None:
 
 
 def _statements(script: str) -> Iterator[str]:
+    *pieces, rest = script.split(";")
     statement = ""
-    for line in script.splitlines(keepends=True):
-        statement += line
+    for piece in pieces:
+        statement += f"{piece};"
+        # A semicolon inside a trigger, a string or a comment ends nothing.
         if sqlite3.complete_statement(statement):
             yield statement
             statement = ""
+    if (statement + rest).strip():
+        yield statement + rest
 
 
 def _parts(release: str) -> tuple[int, ...]:
