@@ -11,12 +11,15 @@ import pytest
 
 from tradegw.model import (
     AccountName,
+    ClientOrderId,
     CommandKind,
     EventType,
     Evidence,
     EvidenceKind,
     ExecType,
     ExecutionReport,
+    Fill,
+    Liquidity,
     Order,
     OrderEvent,
     OrderId,
@@ -567,6 +570,52 @@ def test_intent_has_all_of_it_open() -> None:
     assert (event.request_id, event.trace_id, event.time_ns) == ("r1", "x1", 1)
 
 
+def test_fill_tells_all_that_the_venue_said() -> None:
+    order = live(client_order_id=ClientOrderId("c1"))
+    report = a_fill(
+        "t1",
+        4,
+        101,
+        fee=D("0.1"),
+        fee_asset="BNB",
+        liquidity=Liquidity.MAKER,
+        transact_time_ns=6,
+        inferred=True,
+    )
+    _, (event,) = apply(order, report)
+    assert event.fill == Fill(
+        trade_id=TradeId("t1"),
+        account=order.account,
+        venue="mock",
+        symbol="BTC/USDT",
+        side=Side.BUY,
+        last_qty=D(4),
+        last_px=D(101),
+        order_id=order.order_id,
+        client_order_id=ClientOrderId("c1"),
+        venue_order_id=VenueOrderId("v1"),
+        fee=D("0.1"),
+        fee_asset="BNB",
+        liquidity=Liquidity.MAKER,
+        inferred=True,
+        transact_time_ns=6,
+        received_time_ns=7,
+    )
+
+
+def test_untriggered_order_that_fills_was_triggered() -> None:
+    assert not STATES["untriggered"]().triggered
+    for report in (a_fill("t1", 1), a_report(ExecType.TRIGGERED)):
+        assert after(STATES["untriggered"](), report).triggered
+
+
+def test_trigger_acknowledges_too() -> None:
+    unheard = doubting(an_order(triggered=False), CommandKind.NEW)
+    order, events = apply(unheard, a_report(ExecType.TRIGGERED))
+    assert types(events) == ["TRIGGERED", "DOUBT_RESOLVED"]
+    assert (order.acknowledged, order.ord_status, order.in_doubt) == (True, OrdStatus.NEW, ())
+
+
 def test_long_quantities_lose_no_digit() -> None:
     """Python's own operators round to 28 digits, and a correction is a negated quantity."""
     qty = "12345678901234567890.123456789012345678"
@@ -621,6 +670,19 @@ def test_closing_keeps_reason_evidence_and_time() -> None:
     assert (event.reason, event.text, event.command) == ("FUNDS", "not enough", CommandKind.NEW)
     assert (event.evidence, event.late) == (Evidence(kind=EvidenceKind.VENUE_REPORT), False)
     assert (event.time_ns, event.transact_time_ns) == (7, 6)
+
+
+@pytest.mark.parametrize(
+    ("kind", "acknowledged"), [(None, True), (EvidenceKind.EXPIRY_PASSED, False)]
+)
+def test_only_the_venues_closing_proves_that_it_held_the_order(
+    kind: EvidenceKind | None, acknowledged: bool
+) -> None:
+    order, _ = apply(
+        an_order(), a_report(ExecType.EXPIRED, kind, venue_order_id=VenueOrderId("v1"))
+    )
+    assert order.acknowledged is acknowledged
+    assert (order.venue_order_id == "v1") is acknowledged
 
 
 def test_closing_by_fills_names_the_fill_as_evidence() -> None:
@@ -806,13 +868,16 @@ INFERRED = a_fill("i1", 5, 100, inferred=True)
 
 
 def test_real_fill_replaces_the_inferred_exactly() -> None:
-    order, events = apply(after(live(), INFERRED), a_fill("t1", 5, 102, fee=D("0.1")))
+    order, events = apply(
+        after(live(), INFERRED), a_fill("t1", 5, 102, fee=D("0.1"), fee_asset="BNB")
+    )
     assert _moved(events) == [("TRADE_CORRECT", D(-5), D(100)), ("TRADE", D(5), D(102))]
     assert (order.cum_qty, order.avg_px, order.inferred) == (D(5), D(102), ())
     correction, trade = (e.fill for e in events)
     assert correction is not None
     assert trade is not None
-    assert (correction.corrects, correction.inferred, correction.fee) == ("i1", True, None)
+    assert (correction.corrects, correction.inferred) == ("i1", True)
+    assert (correction.fee, correction.fee_asset) == (None, None)
     assert (trade.corrects, trade.inferred, trade.fee) == (None, False, D("0.1"))
     assert correction.trade_id not in ("i1", "t1")
     between = events[0].order
@@ -910,6 +975,12 @@ def test_raising_replace_keeps_a_complete_order_open_until_it_is_answered() -> N
     assert (refused.ord_status, refused.pending_terms) == (OrdStatus.FILLED, None)
 
 
+def test_replace_that_does_not_raise_keeps_nothing_open() -> None:
+    for terms in (ReplaceTerms(price=D(99)), ReplaceTerms(order_qty=D(10), price=D(99))):
+        order, events = apply(replacing(live(), terms), a_fill("t1", 10))
+        assert (types(events), order.ord_status) == (["TRADE"], OrdStatus.FILLED)
+
+
 def test_fill_beyond_a_pending_raise_is_an_overfill_only_if_the_raise_is_refused() -> None:
     order, events = apply(STATES["pending replace"](), a_fill("t2", 8))
     assert types(events) == ["TRADE"]
@@ -937,6 +1008,28 @@ def test_earlier_replace_seen_again_does_not_answer_the_next() -> None:
     assert (order.order_qty, order.pending) == (D(30), None)
     shrunk, _ = apply(order, first)
     assert shrunk.order_qty == D(30), "seen again, it does not shrink a live order"
+
+
+def test_earlier_replace_seen_again_still_proves_that_the_venue_holds_the_order() -> None:
+    order = replacing(an_order(), ReplaceTerms(order_qty=D(30)))
+    order, events = apply(order, a_report(ExecType.REPLACED, order_qty=D(20)))
+    assert (types(events), order.order_qty, order.acknowledged) == (["NEW"], D(10), True)
+
+
+@pytest.mark.parametrize(
+    "report",
+    [
+        a_report(ExecType.REPLACED, trigger_price=D(98)),
+        a_report(ExecType.REPLACED),
+        a_status(OrdStatus.NEW, trigger_price=D(98)),
+    ],
+)
+def test_trigger_can_be_replaced_alone(report: ExecutionReport) -> None:
+    stop = replacing(STATES["untriggered"](), ReplaceTerms(trigger_price=D(98)))
+    order, events = apply(stop, report)
+    assert types(events) == ["REPLACED"]
+    assert (order.trigger_price, order.price, order.order_qty) == (D(98), D(100), D(10))
+    assert not order.triggered
 
 
 def test_the_answer_to_a_replace_rules_even_with_other_terms() -> None:
