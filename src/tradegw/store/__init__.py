@@ -9,12 +9,13 @@ from tradegw.errors import ConfigError
 from tradegw.ports import Clock
 from tradegw.store.lock import LockHolder, read_lock
 from tradegw.store.memory import MemoryStore, open_memory_store
-from tradegw.store.sqlite import SqliteStore, open_sqlite
+from tradegw.store.sqlite import SqliteStore, migrate_sqlite, open_sqlite
 
 __all__ = [
     "LockHolder",
     "MemoryStore",
     "SqliteStore",
+    "migrate_sqlite",
     "open_memory_store",
     "open_sqlite",
     "open_store",

@@ -27,7 +27,7 @@ from tradegw.store.lock import WriterLock
 from tradegw.store.migrate import check, list_applied, migrate
 from tradegw.store.sqlstore import SqlStore, Work
 
-__all__ = ["SqliteStore", "open_sqlite"]
+__all__ = ["SqliteStore", "migrate_sqlite", "open_sqlite"]
 
 ResultT = TypeVar("ResultT")
 
@@ -50,6 +50,7 @@ def open_sqlite(path: Path, *, clock: Clock, read_only: bool = False) -> SqliteS
         StoreCorrupt: It is no database, or a damaged one.
         StoreUnavailable: It cannot be used now, such as on a full disk.
     """
+    path = path.absolute()  # Whoever changes the working directory later changes nothing here.
     with contextlib.ExitStack() as opened:
         writer: sqlite3.Connection | None = None
         lock: WriterLock | None = None
@@ -74,6 +75,29 @@ def open_sqlite(path: Path, *, clock: Clock, read_only: bool = False) -> SqliteS
         store = SqliteStore(path, writer=writer, readers=readers, lock=lock)
         opened.pop_all()
     return store
+
+
+def migrate_sqlite(path: Path, *, clock: Clock, to: int | None = None) -> Sequence[int]:
+    """Bring a store file's schema to version `to`, by default the newest, forwards or back.
+
+    Returns:
+        The numbers of the steps that were taken, or taken back, in that order.
+
+    Raises:
+        StoreInUse: A process writes the store.
+        SchemaMismatch: A step that is to be taken back is unknown to this release.
+        StoreError, ConfigError: As `open_sqlite`.
+    """
+    with contextlib.ExitStack() as opened:
+        if path.parent.is_dir():
+            opened.callback(WriterLock(path).release)
+        writer = opened.enter_context(contextlib.closing(open_writer(path)))
+        try:
+            return migrate(
+                writer, SQLITE, to=len(SQLITE) if to is None else to, time_ns=clock.time_ns()
+            )
+        except sqlite3.Error as e:
+            raise store_error(e, f"store {path} cannot be migrated") from e
 
 
 class SqliteStore(SqlStore):

@@ -43,7 +43,15 @@ from tradegw.errors import (
 )
 from tradegw.model import Order, OrderId, OrdStatus
 from tradegw.ports import OrderFilter, Stored
-from tradegw.store import LockHolder, SqliteStore, open_sqlite, open_store, read_lock, writes
+from tradegw.store import (
+    LockHolder,
+    SqliteStore,
+    migrate_sqlite,
+    open_sqlite,
+    open_store,
+    read_lock,
+    writes,
+)
 from tradegw.store.connections import open_writer
 from tradegw.store.groups import GroupCommit, InlineRunner
 from tradegw.store.migrate import list_applied, migrate
@@ -351,6 +359,17 @@ def test_migrations_run_forwards_and_back(path: Path) -> None:
         assert migrate(writer, SQLITE, to=0, time_ns=9) == list(range(len(SQLITE), 0, -1))
         assert writer.execute("SELECT count(*) FROM sqlite_schema").fetchone() == (0,)
         assert list_applied(writer) == ()
+
+
+async def test_a_store_that_is_written_is_not_migrated(path: Path, open_file: OpenFile) -> None:
+    store = open_file()
+    with pytest.raises(StoreInUse):
+        migrate_sqlite(path, clock=StillClock(), to=0)
+    await store.ping()
+    await store.close()
+    assert migrate_sqlite(path, clock=StillClock(), to=0) == list(range(len(SQLITE), 0, -1))
+    assert migrate_sqlite(path, clock=StillClock()) == list(range(1, len(SQLITE) + 1))
+    await open_file().close()
 
 
 def test_a_migration_that_fails_leaves_the_schema_as_it_was(path: Path) -> None:
