@@ -1,0 +1,398 @@
+"""Serves one exchange on an event loop: commits what it does, tells who follows, lets its time pass.
+
+With a file, nothing that happened is answered, shown or told before it is committed. Requests that
+arrive together share a commit. When the file fails, the exchange is built anew from what it holds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections import deque
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from decimal import Decimal
+from pathlib import Path
+
+from tradegw_mock.config import Liquidity
+from tradegw_mock.exchange import (
+    INSTRUMENTS,
+    MAKER,
+    START_PRICES,
+    Change,
+    Exchange,
+    ExchangeError,
+    Maker,
+    MockExchange,
+    Refusal,
+    Store,
+)
+from tradegw_mock.feed import Feed
+from tradegw_mock.operations import PastLost, carry_out
+from tradegw_mock.requests import Answer, Mutation, OpenAccount, Question
+
+__all__ = ["ExchangeAway", "ExchangeFailed", "Host", "HostSettings", "open_host"]
+
+log = logging.getLogger(__name__)
+
+Clock = Callable[[], int]
+Sleep = Callable[[float], Awaitable[None]]
+
+EXPIRY_EVERY_S = 1.0
+REOPEN_FIRST_S = 0.1
+REOPEN_MAX_S = 5.0
+
+
+class ExchangeAway(Exception):
+    """The exchange cannot be reached now. The request had no effect."""
+
+
+class ExchangeFailed(Exception):
+    """The exchange failed while the request was under way. Nobody knows its effect."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostSettings:
+    """How an exchange is served.
+
+    Attributes:
+        path: Its file; None for an exchange that forgets.
+        step_interval_s: Seconds between two steps of the maker; 0 holds prices still.
+        feed_keep: Events of each account kept for those who come back.
+    """
+
+    path: Path | None = None
+    liquidity: Liquidity = "maker"
+    seed: int = 1
+    step_interval_s: float = 1.0
+    feed_keep: int = 10_000
+
+
+@asynccontextmanager
+async def open_host(settings: HostSettings, *, clock: Clock, sleep: Sleep) -> AsyncGenerator[Host]:
+    """Open an exchange and serve it.
+
+    Raises:
+        ExchangeError: Its file cannot be used.
+    """
+    host = Host(settings, clock=clock, sleep=sleep)
+    try:
+        await host.open()
+        yield host
+    finally:
+        await host.close()
+
+
+class Host:
+    """One exchange, served. All methods are called on one event loop.
+
+    Args:
+        clock: The exchange's own clock, nanoseconds since the epoch.
+        sleep: Waits, by the same clock.
+    """
+
+    def __init__(self, settings: HostSettings, *, clock: Clock, sleep: Sleep) -> None:
+        self.settings = settings
+        self._clock = clock
+        self._sleep = sleep
+        # One thread: sqlite3 blocks, and one commit at a time is all that there may be.
+        self._worker = ThreadPoolExecutor(1, thread_name_prefix="mock-exchange")
+        self._mock: MockExchange | None = None
+        self._failure: BaseException | None = None
+        self._failed = asyncio.Event()
+        self._back = asyncio.Event()
+        self._keeper: asyncio.Task[None] | None = None
+        self._committer: asyncio.Task[None] | None = None
+        self._feeds: dict[str, Feed] = {}
+        self._first_seq: dict[str, int] = {}
+        self._funding: dict[str, dict[str, Decimal] | None] = {}
+        self._pending: list[Change] = []
+        self._has_pending = asyncio.Event()
+        self._latest = 0
+        self._committed = 0
+        self._waiters: deque[tuple[int, asyncio.Future[None]]] = deque()
+
+    # --- opening and closing --------------------------------------------------------------------
+
+    async def open(self) -> None:
+        """Open the exchange, and let its time pass.
+
+        Raises:
+            ExchangeError: Its file cannot be used.
+        """
+        await self._build()
+        self._committer = asyncio.create_task(self._keep_committing())
+        self._keeper = asyncio.create_task(self._keep())
+
+    async def close(self) -> None:
+        """Commit what happened, end every stream, and let go of the file."""
+        await _cancel(self._keeper)
+        if self._failure is None and self._latest > self._committed:
+            with contextlib.suppress(ExchangeFailed):
+                await self._until_committed()
+        await _cancel(self._committer)
+        self._stop(ExchangeAway("the exchange is closed"))
+        mock, self._mock = self._mock, None
+        if mock is not None:
+            self._worker.submit(mock.close)
+        # A build that was cancelled on the way closes what it opened, in the same thread.
+        await asyncio.get_running_loop().run_in_executor(None, self._worker.shutdown)
+
+    async def _build(self) -> None:
+        if self.settings.path is None:
+            mock = _build(self.settings, self._clock)
+        else:
+            building = self._worker.submit(_build, self.settings, self._clock)
+            try:
+                mock = await asyncio.wrap_future(building)
+            except asyncio.CancelledError:
+                building.add_done_callback(_close_built)
+                raise
+        exchange = mock.exchange
+        self._mock = mock
+        self._first_seq = {a.name: a.last_event for a in exchange.accounts()}
+        self._latest = self._committed = 0
+        self._failure = None
+        self._failed.clear()
+        exchange.listen(self._on_change)
+        for name, balances in self._funding.items():
+            # An exchange without a file has forgotten its accounts too.
+            carry_out(exchange, OpenAccount(account=name, balances=balances), self._clock)
+        self._back.set()
+
+    # --- requests -------------------------------------------------------------------------------
+
+    @property
+    def is_durable(self) -> bool:
+        """Whether what it did survives this process."""
+        return self.settings.path is not None
+
+    def time_ns(self) -> int:
+        """Return the exchange's clock."""
+        return self._clock()
+
+    @property
+    def instance_id(self) -> str:
+        """Which incarnation of the exchange answers.
+
+        Raises:
+            ExchangeAway: None does.
+        """
+        return self._exchange().instance_id
+
+    async def open_account(self, name: str, balances: dict[str, Decimal] | None = None) -> None:
+        """Open and fund an account, unless it is open.
+
+        Raises:
+            Refusal: The name or an asset will not do.
+            ExchangeAway, ExchangeFailed: As `carry_out`.
+        """
+        await self.carry_out(OpenAccount(account=name, balances=balances))
+
+    async def carry_out(self, request: Mutation | Question) -> Answer:
+        """Carry a request out; what it did, and all that the answer shows, is committed.
+
+        Raises:
+            Refusal: The exchange said no.
+            PastLost: It cannot say.
+            ExchangeAway: It had no effect.
+            ExchangeFailed: Nobody knows.
+
+        Cancellation: the request has been carried out; only the waiting for the commit ends.
+        """
+        exchange = self._exchange()
+        try:
+            try:
+                exchange.expire_due()
+                answer = carry_out(exchange, request, self._clock)
+            finally:
+                if self._latest > self._committed:
+                    await self._until_committed()
+            if isinstance(request, OpenAccount):
+                self._funding[request.account] = request.balances
+            return answer
+        except (Refusal, PastLost, ExchangeFailed):
+            raise
+        except Exception as e:
+            # Whatever it is, the exchange cannot be vouched for any more.
+            self._stop(e)
+            raise ExchangeFailed(f"the exchange failed: {e!r}") from e
+
+    def _exchange(self) -> Exchange:
+        if self._mock is None or self._failure is not None:
+            raise ExchangeAway(f"the exchange is away: {self._failure or 'closed'}")
+        return self._mock.exchange
+
+    # --- events ---------------------------------------------------------------------------------
+
+    def feed(self, account: str) -> Feed:
+        """Return the events of an account. It ends when the exchange fails or closes; get it anew then.
+
+        Raises:
+            ExchangeAway: The exchange is away; see `wait_back`.
+        """
+        self._exchange()
+        return self._feed(account)
+
+    async def wait_back(self) -> None:
+        """Wait until the exchange is there, after it failed."""
+        await self._back.wait()
+
+    def _feed(self, account: str) -> Feed:
+        feed = self._feeds.get(account)
+        if feed is None:
+            first = self._first_seq.get(account, 0)
+            feed = self._feeds[account] = Feed(first, keep=self.settings.feed_keep)
+        return feed
+
+    def _on_change(self, change: Change) -> None:
+        self._latest = change.number
+        if self._mock is not None and self._mock.store is not None:
+            self._pending.append(change)
+            self._has_pending.set()
+        else:
+            self._committed = change.number
+            self._tell(change)
+
+    def _tell(self, change: Change) -> None:
+        for event in change.events:
+            self._feed(event.account).publish(event)
+
+    # --- commits --------------------------------------------------------------------------------
+
+    async def _until_committed(self) -> None:
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiters.append((self._latest, waiter))
+        await waiter
+
+    async def _keep_committing(self) -> None:
+        while True:
+            await self._has_pending.wait()
+            self._has_pending.clear()
+            batch, self._pending = self._pending, []
+            mock = self._mock
+            if not batch or mock is None or mock.store is None:
+                continue
+            committing = asyncio.wrap_future(self._worker.submit(mock.store.commit, batch))
+            try:
+                await committing
+            except ExchangeError as e:
+                self._stop(e)
+                continue
+            if self._failure is not None or self._mock is not mock:
+                # It failed meanwhile, and whoever waited was told so.
+                continue
+            self._committed = batch[-1].number
+            mock.exchange.committed(self._committed)
+            for change in batch:
+                self._tell(change)
+            while self._waiters and self._waiters[0][0] <= self._committed:
+                _, waiter = self._waiters.popleft()
+                if not waiter.done():
+                    waiter.set_result(None)
+
+    def _stop(self, failure: BaseException) -> None:
+        """Take no more requests, and tell everyone who waits that nobody knows."""
+        if self._failure is not None:
+            return
+        self._failure = failure
+        self._back.clear()
+        self._pending.clear()
+        while self._waiters:
+            _, waiter = self._waiters.popleft()
+            if not waiter.done():
+                waiter.set_exception(ExchangeFailed(f"the exchange failed: {failure}"))
+        for feed in self._feeds.values():
+            feed.end(str(failure))
+        self._feeds.clear()
+        self._failed.set()
+
+    # --- time passes ----------------------------------------------------------------------------
+
+    async def _keep(self) -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._keep_open())
+            group.create_task(self._keep_expiring())
+            if self.settings.liquidity == "maker" and self.settings.step_interval_s:
+                group.create_task(self._keep_stepping())
+
+    async def _keep_open(self) -> None:
+        delay_s = REOPEN_FIRST_S
+        while True:
+            await self._failed.wait()
+            log.error("the mock exchange failed, and is built anew: %s", self._failure)
+            mock, self._mock = self._mock, None
+            if mock is not None:
+                await asyncio.wrap_future(self._worker.submit(mock.close))
+            try:
+                await self._build()
+                delay_s = REOPEN_FIRST_S
+            except (ExchangeError, OSError) as e:
+                log.error("the mock exchange cannot be built anew: %s", e)
+                await self._sleep(delay_s)
+                delay_s = min(delay_s * 2, REOPEN_MAX_S)
+
+    async def _keep_stepping(self) -> None:
+        while True:
+            await self._sleep(self.settings.step_interval_s)
+            mock = self._mock
+            if mock is not None and mock.maker is not None and self._failure is None:
+                self._pass_time(mock.maker.step)
+
+    async def _keep_expiring(self) -> None:
+        while True:
+            await self._sleep(EXPIRY_EVERY_S)
+            mock = self._mock
+            if mock is not None and self._failure is None:
+                self._pass_time(mock.exchange.expire_due)
+
+    def _pass_time(self, act: Callable[[], object]) -> None:
+        try:
+            act()
+        except Exception as e:  # noqa: BLE001  As in `carry_out`: it cannot be vouched for any more.
+            self._stop(e)
+
+
+def _build(settings: HostSettings, clock: Clock) -> MockExchange:
+    """Build an exchange, from its file where it has one; what that took is committed."""
+    store = None if settings.path is None else Store(settings.path, clock=clock)
+    try:
+        made: list[Change] = []
+        exchange = Exchange(
+            INSTRUMENTS,
+            clock=clock,
+            state=None if store is None else store.load(),
+            archive=store,
+        )
+        stop_listening = exchange.listen(made.append)
+        maker = None
+        if settings.liquidity == "maker":
+            maker = Maker(exchange, seed=settings.seed, start_prices=START_PRICES)
+        elif any(account.name == MAKER for account in exchange.accounts()):
+            # The file was served with a maker before. Its quotes would stand for ever.
+            exchange.cancel_all(MAKER)
+        stop_listening()
+        if store is not None and made:
+            store.commit(made)
+            exchange.committed(made[-1].number)
+    except BaseException:
+        if store is not None:
+            store.close()
+        raise
+    return MockExchange(exchange=exchange, maker=maker, store=store)
+
+
+async def _cancel(task: asyncio.Task[None] | None) -> None:
+    if task is not None:
+        task.cancel()
+        await asyncio.wait([task])
+        if not task.cancelled() and (failure := task.exception()) is not None:
+            log.error("a task of the mock exchange had failed: %r", failure)
+
+
+def _close_built(built: Future[MockExchange]) -> None:
+    if not built.cancelled() and built.exception() is None:
+        built.result().close()
