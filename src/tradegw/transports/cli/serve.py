@@ -1,0 +1,177 @@
+"""`tradegw serve`: the gateway with its doors, until a signal ends it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from tradegw.errors import TradegwError
+from tradegw.gateway.clock import SystemClock
+from tradegw.gateway.config import Config, load_config
+from tradegw.gateway.metrics import tradegw_version
+from tradegw.gateway.open import run_gateway
+from tradegw.transports.cli.asking import Json
+from tradegw.transports.cli.exits import ExitCode
+from tradegw.transports.cli.logs import set_up_logging
+from tradegw.transports.cli.show import print_json
+from tradegw.transports.grpc.server import serve as serve_grpc
+from tradegw.transports.http.server import serve_http
+
+__all__ = ["serve"]
+
+log = logging.getLogger(__name__)
+
+
+async def serve(
+    *,
+    config: Path | None = None,
+    host: str | None = None,
+    port: int | None = None,
+    http_port: int | None = None,
+    json: Json = False,
+) -> int:
+    """Run the gateway until SIGTERM or Ctrl-C.
+
+    Without a configuration it runs the mock exchange with the funded account paper, and keeps everything in
+    tradegw.db in the working directory. With --json the first line of stdout is one JSON object that tells
+    where the doors listen: grpc, http, pid, store. Logs go to stderr.
+
+    For example:
+        tradegw serve
+
+        tradegw serve --config tradegw.toml --json --port 0
+
+    A signal takes readiness off and refuses new orders; cancels are still taken, and answers on their way
+    are awaited for gateway.drain_s. A second Ctrl-C ends it at once, with exit code 130.
+
+    Args:
+        config: Configuration. Default: tradegw.toml in the working directory, if there is one.
+        host: Address of both doors, instead of server.grpc_host and server.http_host.
+        port: Port of the gRPC door. 0 takes free ports for both doors, unless --http-port is given.
+        http_port: Port of the HTTP door.
+    """
+    settings = load_config(config)
+    set_up_logging(settings)
+    stop = _Stop()
+    stop.listen()
+    free = port == 0 and http_port is None
+    doors = _Doors(
+        grpc_host=host or settings.server.grpc_host,
+        grpc_port=settings.server.grpc_port if port is None else port,
+        http_host=host or settings.server.http_host,
+        http_port=(0 if free else settings.server.http_port) if http_port is None else http_port,
+    )
+    try:
+        await _run(settings, doors, stop, as_json=json)
+    except BaseExceptionGroup as group:
+        # From the gateway's task group. What ended it is one of our errors, or a defect.
+        expected = group.subgroup(TradegwError)
+        if expected is not None and group.subgroup(lambda e: not _is_ours(e)) is None:
+            raise _first(expected) from None
+        raise
+    return ExitCode.OK
+
+
+class _Doors:
+    def __init__(self, *, grpc_host: str, grpc_port: int, http_host: str, http_port: int) -> None:
+        self.grpc_host, self.grpc_port = grpc_host, grpc_port
+        self.http_host, self.http_port = http_host, http_port
+
+
+async def _run(config: Config, doors: _Doors, stop: _Stop, *, as_json: bool) -> None:
+    async with run_gateway(config, clock=SystemClock(), wait_for_store=True) as running:
+        async with (
+            serve_grpc(
+                running.gateway,
+                doors.grpc_host,
+                doors.grpc_port,
+                operations=running.gateway,
+                metrics=running.metrics,
+            ) as grpc,
+            serve_http(
+                running.gateway, doors.http_host, doors.http_port, metrics=running.metrics
+            ) as http,
+        ):
+            addresses = {"grpc": grpc.address, "http": http.address}
+            running.publish_addresses(addresses)
+            log.info("listening", extra=addresses)
+            _announce(config, addresses, as_json=as_json)
+            await stop.asked.wait()
+            log.info("%s: no new orders from now on, waiting for answers", stop.why)
+            await grpc.set_not_serving()
+            http.set_not_serving()
+            # Before the doors close: they take cancels meanwhile, and hand the answers out.
+            await running.drain()
+    log.info("stopped")
+
+
+class _Stop:
+    """The wish to end, as signals bring it."""
+
+    def __init__(self) -> None:
+        self.asked = asyncio.Event()
+        self.why = ""
+
+    def listen(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._ask, number)
+
+    def _ask(self, number: signal.Signals) -> None:
+        if self.asked.is_set() and number is signal.SIGINT:
+            sys.stderr.write(
+                "tradegw: ended at once; what was unanswered is in doubt at the next start\n"
+            )
+            sys.stderr.flush()
+            os._exit(ExitCode.INTERRUPTED)
+        self.why = number.name
+        self.asked.set()
+
+
+def _announce(config: Config, addresses: Mapping[str, str], *, as_json: bool) -> None:
+    if as_json:
+        print_json({**addresses, "pid": os.getpid(), "store": config.store.url})
+        return
+    from tradegw.gateway.config import ServerConfig
+
+    usual = f"{ServerConfig().grpc_host}:{ServerConfig().grpc_port}"
+    target = "" if addresses["grpc"] == usual else f" --target {addresses['grpc']}"
+    accounts = ", ".join(f"{a.name} at {a.venue}" for a in config.accounts.values()) or "none"
+    lines = [
+        f"tradegw {tradegw_version()} is running, process {os.getpid()}",
+        "",
+        f"  gRPC      {addresses['grpc']}",
+        f"  HTTP      http://{addresses['http']}  (/healthz /readyz /metrics /orders/count)",
+        f"  store     {config.store.url}",
+        f"  accounts  {accounts}",
+        "",
+    ]
+    if config.accounts:
+        account = next(iter(config.accounts))
+        lines += [
+            "Place an order from another terminal:",
+            "",
+            f"  tradegw order place{target} {_EXAMPLE.format(account)}",
+            "",
+        ]
+    print("\n".join([*lines, "Ctrl-C stops."]), flush=True)
+
+
+_EXAMPLE = "--account {} --symbol BTC/USDT --side buy --type market --qty 0.01"
+
+
+def _is_ours(error: BaseException) -> bool:
+    return isinstance(error, (TradegwError, BaseExceptionGroup))
+
+
+def _first(group: BaseExceptionGroup[TradegwError]) -> TradegwError:
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]  # pyright: ignore[reportUnknownMemberType]
+    assert isinstance(error, TradegwError)
+    return error
