@@ -1062,6 +1062,12 @@ def test_query_that_shows_the_new_terms_and_the_end_tells_both() -> None:
     assert (order.order_qty, order.ord_status) == (D(20), OrdStatus.CANCELED)
 
 
+def test_query_that_shows_lower_terms_fills_the_order_and_no_end_follows() -> None:
+    order = replacing(part(), ReplaceTerms(order_qty=D(4)))
+    order, events = apply(order, a_status(OrdStatus.CANCELED, order_qty=D(4), cum_qty=D(4)))
+    assert (types(events), order.ord_status) == (["REPLACED"], OrdStatus.FILLED)
+
+
 def test_query_that_shows_some_of_the_terms_settles_nothing() -> None:
     order = STATES["pending replace"]()
     assert apply(order, a_status(OrdStatus.NEW, order_qty=D(20))) == (order, ())
@@ -1087,13 +1093,19 @@ def test_asking_is_told() -> None:
         order,
     )
     assert (event.request_id, event.trace_id, order.updated_time_ns) == ("r1", "x1", 4)
+    assert not event.late
     order, (event,) = ask_replace(part(), RAISED, time_ns=4, request_id="r1", trace_id="x1")
     assert (event.event_type, event.command, event.order) == (
         EventType.PENDING_REPLACE,
         CommandKind.REPLACE,
         order,
     )
+    assert (event.request_id, event.trace_id, order.updated_time_ns) == ("r1", "x1", 4)
     assert (order.ord_status, order.pending_terms) == (OrdStatus.PENDING_REPLACE, RAISED)
+    order, (event,) = put_in_doubt(
+        part(), CommandKind.NEW, why="reset", time_ns=5, request_id="r1", trace_id="x1"
+    )
+    assert (event.request_id, event.trace_id, order.updated_time_ns) == ("r1", "x1", 5)
 
 
 @pytest.mark.parametrize("state", [name for name in STATES if not STATES[name]().is_open])
