@@ -1,0 +1,1 @@
+"""The native door: the exchange on a port, in newline-delimited JSON."""
