@@ -15,7 +15,7 @@ from tradegw.engine.account import AccountSettings, AccountState
 from tradegw.engine.engine import AccountPlan, Engine
 from tradegw.engine.routing import Route
 from tradegw.engine.venue_ids import gateway_tag
-from tradegw.errors import ConfigError, StoreUnavailable
+from tradegw.errors import ConfigError, StoreUnavailable, TradegwError
 from tradegw.gateway.clock import SystemClock
 from tradegw.gateway.config import Config, decode_plugin_config, load_config
 from tradegw.gateway.local import LocalGateway
@@ -26,7 +26,7 @@ from tradegw.ports import Clock, Store
 from tradegw.store import open_store, sqlite_path
 from tradegw.venue import Feedback, Venue
 
-__all__ = ["RunningGateway", "open_gateway", "run_gateway"]
+__all__ = ["RunningGateway", "open_gateway", "plan_accounts", "run_gateway"]
 
 log = logging.getLogger(__name__)
 
@@ -126,7 +126,7 @@ async def run_gateway(
     """
     loaded = load_plugins(plugins)
     metrics = Metrics()
-    plans = _plan_all(config, loaded, clock)
+    plans = plan_accounts(config, loaded, clock)
     gateway = LocalGateway()
     opened = asyncio.Event()
     published: dict[str, str] = {}
@@ -141,7 +141,7 @@ async def run_gateway(
         if opened.is_set():
             await gateway.engine.drain(config.gateway.drain_s)
 
-    async with asyncio.TaskGroup() as group:
+    async with _own_tasks() as group:
 
         async def attach(store: Store) -> None:
             engine = Engine(
@@ -161,16 +161,16 @@ async def run_gateway(
 
         async def keep_trying() -> None:
             delay_s = 0.1
-            while True:
-                try:
-                    store = await open_store(config.store.url, clock=clock)
-                    break
-                except StoreUnavailable as e:
-                    log.warning("the store is away, trying again: %s", e)
-                    gateway.detach(f"the store is away: {e}")
+            while not opened.is_set():
                 await clock.sleep(delay_s)
                 delay_s = min(delay_s * 2, STORE_RETRY_MAX_S)
-            await attach(store)
+                try:
+                    await attach(await open_store(config.store.url, clock=clock))
+                except TradegwError as e:
+                    log.warning("the store is away, trying again: %s", e)
+                    gateway.detach(f"the store is away: {e}")
+                    while stores:
+                        await stores.pop().close()
 
         opener: asyncio.Task[None] | None = None
         try:
@@ -179,6 +179,7 @@ async def run_gateway(
             except StoreUnavailable as e:
                 if not wait_for_store:
                     raise
+                log.warning("the store is away, trying again: %s", e)
                 gateway.detach(f"the store is away: {e}")
                 opener = group.create_task(keep_trying())
             yield RunningGateway(
@@ -195,6 +196,31 @@ async def run_gateway(
                 opener.cancel()
             # Shielded by hand: a caller that is cancelled still waits for its orders' answers.
             await _uncancelled(_close(gateway, stores, config.gateway.drain_s))
+
+
+@asynccontextmanager
+async def _own_tasks() -> AsyncGenerator[asyncio.TaskGroup]:
+    """Yield a task group that lives in a task of its own, and cancel what is left in it at the end.
+
+    In the caller's own task a group would wrap every exception of the caller's in an `ExceptionGroup`, and a
+    defect of ours would cancel the caller's code.
+    """
+    made: asyncio.Future[asyncio.TaskGroup] = asyncio.get_running_loop().create_future()
+
+    async def host() -> None:
+        async with asyncio.TaskGroup() as group:
+            made.set_result(group)
+            await asyncio.Event().wait()
+
+    task = asyncio.create_task(host(), name="tradegw tasks")
+    try:
+        yield await made
+    finally:
+        if task.done():
+            # Every part guards itself, so only a defect gets here; say so loudly, and let the body end.
+            log.critical("the gateway's tasks ended early: %r", task)
+        task.cancel()
+        await asyncio.wait([task])
 
 
 async def _close(gateway: LocalGateway, stores: Sequence[Store], drain_s: float) -> None:
@@ -233,7 +259,12 @@ def _publish(store: Store, addresses: Mapping[str, str]) -> None:
         publish(dict(addresses))
 
 
-def _plan_all(config: Config, plugins: Plugins, clock: Clock) -> list[AccountPlan]:
+def plan_accounts(config: Config, plugins: Plugins, clock: Clock) -> list[AccountPlan]:
+    """Return how each account is run. Opens nothing.
+
+    Raises:
+        ConfigError: A venue is one that no plugin offers, or a key is none that the plugin knows.
+    """
     factories = plugins.venue_factories()
     tag = gateway_tag(config.gateway.name)
     file = sqlite_path(config.store.url)
