@@ -16,9 +16,12 @@ from tradegw.model import Order
 from tradegw.ports import VenueOrderRef
 from tradegw.venue import Capabilities, ExpiryKind, VenueTime
 
-__all__ = ["Observation", "is_settled_after", "proves_absence"]
+__all__ = ["LOST", "Observation", "is_settled_after", "proves_absence"]
 
 _NS_PER_S = 1_000_000_000
+
+LOST = ("", "\0lost")
+"""Identity of a venue that nobody can ask any more: no venue has it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

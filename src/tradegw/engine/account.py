@@ -9,15 +9,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from typing import TypeVar
 
-from tradegw.engine.absence import Observation
+from tradegw.engine.absence import LOST, Observation
 from tradegw.engine.book import Book
 from tradegw.engine.context import REQUEST
+from tradegw.engine.intake import check_report, clean
 from tradegw.engine.limits import LimitBook, Limits
-from tradegw.errors import StoreError, StoreUnavailable, Unavailable
+from tradegw.engine.reset import lose_venue, was_lost
+from tradegw.errors import DuplicateClientOrderId, StoreError, StoreUnavailable, Unavailable
 from tradegw.model import (
     AccountName,
     Balance,
@@ -42,6 +45,7 @@ from tradegw.ports import (
     Claim,
     Clock,
     Entry,
+    Head,
     KeyTaken,
     Known,
     Replayed,
@@ -56,7 +60,7 @@ __all__ = ["NS_PER_S", "Account", "AccountSettings", "AccountState", "Meter"]
 log = logging.getLogger(__name__)
 
 NS_PER_S = 1_000_000_000
-TEXT_MAX = 500
+ResultT = TypeVar("ResultT")
 
 Meter = Callable[[str, str, str, float], None]
 """Told of every call of a venue: venue, operation, outcome, seconds."""
@@ -115,12 +119,14 @@ class Account:
         clock: Clock,
         plugins: Plugins,
         find_halt: Callable[[AccountName, str, str], Halt | None],
+        on_head: Callable[[AccountName, Head], None],
         meter: Meter,
     ) -> None:
         """Make an account that remembers nothing until `load`.
 
         Args:
             find_halt: Returns the halt that forbids (account, venue, symbol), if there is one.
+            on_head: Told where the account's stream ends whenever the store was read.
         """
         self.record = record
         self.settings = settings
@@ -128,6 +134,7 @@ class Account:
         self.clock = clock
         self.plugins = plugins
         self.find_halt = find_halt
+        self._on_head = on_head
         self.meter = meter
         self.book = Book()
         self.limits = LimitBook(settings.limits)
@@ -153,6 +160,9 @@ class Account:
         self.state_changed = asyncio.Event()
         self.recovered = asyncio.Event()
         self.failed = asyncio.Event()
+        self._storing: dict[OrderId, asyncio.Future[None]] = {}
+        self._appending = 0
+        self._quiet = asyncio.Event()
         # Reports of closed orders are read, applied and stored one at a time: nothing of a closed order is
         # in memory that a second report could be decided on.
         self._closed_lock = asyncio.Lock()
@@ -165,8 +175,10 @@ class Account:
     # --- state --------------------------------------------------------------------------------
 
     def set_state(self, state: AccountState, why: str = "") -> None:
-        """Move to a state. Closing is for good."""
+        """Move to a state. Closing is for good, and a failed store stays one until it was read."""
         if self.state is AccountState.CLOSING:
+            return
+        if self.failed.is_set() and state not in (AccountState.STOPPED, AccountState.CLOSING):
             return
         if state is not self.state:
             log.info("account %s is %s: %s", self.account, state, why or "all is well")
@@ -217,26 +229,51 @@ class Account:
         Raises:
             Unavailable: The store failed. What was decided is forgotten; it may be stored.
         """
+        if self.failed.is_set():
+            raise self._store_away()
         order = self.book.find(order_id)
         if order is None:
             return await self._commit_closed(order_id, change)
         after, events = change(order)
         if not events and claim is None:
-            return order
+            return await self._as_stored(order_id)
         self.book.put(after)
         if ref is not None:
             self.book.put_ref(ref)
-        stored = await self._append(
-            Entry(account_id=self.record.account_id, events=events, claim=claim, ref=ref)
-        )
-        if not after.is_open and self.book.find(order_id) is after:
-            self.forget(after)
-        return _order_of(stored, after)
+        writing: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._storing[order_id] = writing
+        try:
+            stored = await self._append(
+                Entry(account_id=self.record.account_id, events=events, claim=claim, ref=ref)
+            )
+        finally:
+            if self._storing.get(order_id) is writing:
+                del self._storing[order_id]
+            writing.set_result(None)
+        order = _order_of(stored, after)
+        if self.book.find(order_id) is after:
+            if order.is_open:
+                self.book.put(order)
+            else:
+                self.forget(order)
+        return order
+
+    async def _as_stored(self, order_id: OrderId) -> Order:
+        """Return an order as it is stored, once what was decided of it is."""
+        while (writing := self._storing.get(order_id)) is not None:
+            await asyncio.wait([writing])
+        if self.failed.is_set():
+            raise self._store_away()
+        order = self.book.find(order_id) or await self._read(self.store.find_order(order_id))
+        assert order is not None, f"order {order_id} is not stored"
+        return order
 
     async def _commit_closed(self, order_id: OrderId, change: Callable[[Order], Outcome]) -> Order:
         async with self._closed_lock:
             if self.book.find(order_id) is None:
-                known = await self.store.find_known(self.record.account_id, order_id=order_id)
+                known = await self._read(
+                    self.store.find_known(self.record.account_id, order_id=order_id)
+                )
                 assert known is not None, f"order {order_id} is not stored"
                 if self.book.find(order_id) is None:
                     return await self._change_closed(known, change)
@@ -255,11 +292,36 @@ class Account:
         stored = await self._append(Entry(account_id=self.record.account_id, events=events))
         return _order_of(stored, after)
 
-    async def _append(self, entry: Entry) -> Stored:
+    async def put(self, entry: Entry) -> Stored | KeyTaken | Replayed:
+        """Store an entry; if that fails, the account stops until the store was read.
+
+        Raises:
+            DuplicateClientOrderId: Nothing was stored, and nothing else is wrong.
+            StoreError: As `Store.append`; also for what has no place in the store.
+        """
+        if self.failed.is_set():
+            raise StoreUnavailable(self.why)
+        self._appending += 1
         try:
-            result = await self.store.append(entry)
+            return await self.store.append(entry)
+        except DuplicateClientOrderId:
+            raise
         except StoreError as e:
             self.fail(e)
+            raise
+        except Exception as e:
+            error = StoreUnavailable(f"{type(e).__name__}: {e}")
+            self.fail(error)
+            raise error from e
+        finally:
+            self._appending -= 1
+            if not self._appending:
+                self._quiet.set()
+
+    async def _append(self, entry: Entry) -> Stored:
+        try:
+            result = await self.put(entry)
+        except StoreError as e:
             raise Unavailable(f"the change could not be stored: {e}", reason=e.reason) from e
         if isinstance(result, (KeyTaken, Replayed)):
             # Decided on something that the store knows better. Begin anew from what is stored.
@@ -267,6 +329,19 @@ class Account:
             self.fail(error)
             raise Unavailable(str(error), reason=error.reason)
         return result
+
+    async def _read(self, reading: Awaitable[ResultT]) -> ResultT:
+        """Await a question to the store; if that fails, the account stops until the store was read."""
+        try:
+            return await reading
+        except StoreError as e:
+            self.fail(e)
+            raise self._store_away() from e
+
+    def _store_away(self) -> Unavailable:
+        return Unavailable(
+            f"account {self.account} is {self.state}: {self.why}", reason="STORE_UNAVAILABLE"
+        )
 
     def forget(self, order: Order) -> None:
         """Drop what is remembered of a closed order; the store keeps it."""
@@ -276,27 +351,65 @@ class Account:
         self.missing_fills.discard(order.order_id)
 
     async def doubt(self, order_id: OrderId, command: CommandKind, why: str) -> Order:
-        """Record that nobody knows what became of a command, and wake the resolver."""
+        """Record that nobody knows what became of a command, and wake the resolver.
+
+        What the stream has decided faster than the silence was long is not in doubt.
+        """
         request = REQUEST.get()
-        order = await self.commit(
-            order_id,
-            lambda order: put_in_doubt(
+
+        def change(order: Order) -> Outcome:
+            if _is_decided(order, command):
+                return order, ()
+            return put_in_doubt(
                 order,
                 command,
-                why=why[:TEXT_MAX],
+                why=clean(why),
                 time_ns=self.clock.time_ns(),
                 request_id=request.request_id,
                 trace_id=request.trace_id,
+            )
+
+        order = await self.commit(order_id, change)
+        self.wake_resolver.set()
+        return order
+
+    async def lose_sight(self, order_id: OrderId, why: str) -> Order:
+        """Record that the venue no longer shows an order that it acknowledged."""
+        order = await self.commit(
+            order_id,
+            lambda order: put_in_doubt(
+                order, CommandKind.NEW, why=clean(why), time_ns=self.clock.time_ns()
             ),
         )
         self.wake_resolver.set()
         return order
 
-    async def apply_reports(self, order_id: OrderId, reports: Iterable[ExecutionReport]) -> Order:
+    async def on_venue_reset(self, why: str) -> None:
+        """Put every open order in doubt: another venue than theirs answers from now on.
+
+        Raises:
+            Unavailable: The store failed; some may not be marked.
+        """
+        for order in self.book:
+            if order.is_open:
+                await self.commit(
+                    order.order_id,
+                    lambda order: lose_venue(order, why=why, time_ns=self.clock.time_ns()),
+                )
+                self.identities[order.order_id] = LOST
+                self.observations.pop(order.order_id, None)
+
+    async def apply_reports(
+        self,
+        order_id: OrderId,
+        reports: Iterable[ExecutionReport],
+        *,
+        claim: Claim | None = None,
+    ) -> Order:
         """Apply several reports of one order, stored together.
 
         Raises:
-            ValueError: A report contradicts itself; nothing was changed.
+            ValueError: A report is unreadable or contradicts itself; nothing was changed.
         """
         stamped = [self.received(report) for report in reports]
         request = REQUEST.get()
@@ -306,6 +419,11 @@ class Account:
             for report in stamped:
                 order, more = apply(order, report)
                 events += more
+            for event in events:
+                if event.event_type in _ALARMS:
+                    log.error(
+                        "ALARM account %s: %s of order %s", self.account, event.event_type, order_id
+                    )
             if order.is_open and any(is_missing_fills(order, report) for report in stamped):
                 self.missing_fills.add(order_id)
                 self.wake_resolver.set()
@@ -318,16 +436,24 @@ class Account:
                 )
             return order, events
 
-        return await self.commit(order_id, change)
+        return await self.commit(order_id, change, claim=claim)
 
     async def on_report(self, report: ExecutionReport) -> None:
-        """Apply a report from the stream or a query to whatever order it is about."""
+        """Apply a report from the stream or an answer to whatever order it is about.
+
+        Raises:
+            ValueError: It is unreadable or contradicts itself; nothing was changed.
+            Unavailable: The store failed; the report is to be applied again once it was read.
+        """
+        report = self.received(report)
         order_id = self.book.match(report)
         if order_id is None:
-            known = await self.store.find_known(
-                self.record.account_id,
-                venue_client_order_id=report.venue_client_order_id,
-                venue_order_id=report.venue_order_id,
+            known = await self._read(
+                self.store.find_known(
+                    self.record.account_id,
+                    venue_client_order_id=report.venue_client_order_id,
+                    venue_order_id=report.venue_order_id,
+                )
             )
             if known is None:
                 await self._on_stranger(report)
@@ -340,7 +466,6 @@ class Account:
         if report.exec_type is not ExecType.TRADE:
             log.debug("account %s: a report of an order not ours: %r", self.account, report)
             return
-        report = self.received(report)
         if (
             report.trade_id is None
             or report.last_qty is None
@@ -373,16 +498,18 @@ class Account:
             transact_time_ns=report.transact_time_ns,
         )
         try:
-            await self.store.append(Entry(account_id=self.record.account_id, events=(event,)))
+            # A replay is no fault: nothing was decided on a state of ours.
+            await self.put(Entry(account_id=self.record.account_id, events=(event,)))
         except StoreError as e:
-            self.fail(e)
-            raise
+            raise Unavailable(f"the fill could not be stored: {e}", reason=e.reason) from e
 
     def received(self, report: ExecutionReport) -> ExecutionReport:
-        """Return the report with the time of its receipt."""
-        if report.received_time_ns:
-            return report
-        return replace(report, received_time_ns=self.clock.time_ns())
+        """Return the report with the time of its receipt, checked and cleaned.
+
+        Raises:
+            ValueError: It is unreadable.
+        """
+        return check_report(report, received_time_ns=self.clock.time_ns())
 
     # --- when the store fails -------------------------------------------------------------------
 
@@ -416,12 +543,22 @@ class Account:
         Raises:
             StoreError, Unavailable: It could not be read or written.
         """
-        self.store.readmit(self.record.account_id)
+        # What was decided before the failure is refused or stored by now; then nothing moves while we read.
+        while self._appending:
+            self._quiet.clear()
+            await self._quiet.wait()
         known = await self.store.list_known_open(self.record.account_id)
+        head = await self.store.get_head(self.account)
+        # Nothing suspends from here to `load`: an entry made from what we forget would be stored.
+        self.store.readmit(self.record.account_id)
         self.failed.clear()
         self.book.load(known)
+        self._on_head(self.account, head)
         self.identities = {
-            k.order.order_id: self.identities.get(k.order.order_id, self.identity) for k in known
+            k.order.order_id: LOST
+            if was_lost(k.order)
+            else self.identities.get(k.order.order_id, self.identity)
+            for k in known
         }
         self.observations.clear()
         self.missing_fills.clear()
@@ -436,7 +573,7 @@ class Account:
                     await self.doubt(order_id, command, "the gateway stopped before the answer")
         if self.state is AccountState.STOPPED:
             self.set_state(AccountState.RECONCILING, "the store was read again")
-            self.wake_reconciler.set()
+        self.wake_reconciler.set()
         self.recovered.set()
         self.wake_resolver.set()
 
@@ -451,6 +588,18 @@ class Account:
             received_time_ns=self.clock.time_ns(),
         )
         return lambda order: apply(order, report)
+
+
+_ALARMS = (EventType.REVIVED, EventType.OVERFILL)
+
+
+def _is_decided(order: Order, command: CommandKind) -> bool:
+    """Whether a command that nobody answered is known to be settled all the same."""
+    if command is CommandKind.NEW:
+        return order.acknowledged
+    if command is CommandKind.CANCEL:
+        return order.pending is not CommandKind.CANCEL
+    return order.pending_terms is None
 
 
 def _order_of(stored: Stored, after: Order) -> Order:

@@ -7,12 +7,14 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from decimal import Decimal
-from typing import TypeVar
+from types import MappingProxyType
+from typing import Any, TypeVar
 from uuid import uuid4
 
-from tradegw.engine.account import NS_PER_S, TEXT_MAX, Account, AccountState
+from tradegw.engine.account import NS_PER_S, Account, AccountState
 from tradegw.engine.context import REQUEST
 from tradegw.engine.crash import CrashPoint, is_armed, reach
+from tradegw.engine.intake import clean
 from tradegw.engine.validate import check_capabilities, check_grid, check_replace
 from tradegw.engine.venue_ids import hex32
 from tradegw.errors import (
@@ -21,8 +23,10 @@ from tradegw.errors import (
     InvalidOrder,
     NotSent,
     OutcomeUnknown,
+    PluginError,
     RateLimited,
-    StoreUnavailable,
+    StoreError,
+    TradegwError,
     Unavailable,
     UnsupportedOrder,
     VenueError,
@@ -43,7 +47,7 @@ from tradegw.model import (
     ReplaceTerms,
 )
 from tradegw.model.lifecycle import Outcome, apply, ask_cancel, ask_replace, record_intent
-from tradegw.model.numbers import ZERO
+from tradegw.model.numbers import ZERO, check_decimal
 from tradegw.plugins import AccountPlugins
 from tradegw.ports import Claim, Entry, KeyTaken, Replayed, VenueOrderRef
 from tradegw.venue import (
@@ -103,12 +107,13 @@ class Desk:
             trigger_price=new.trigger_price,
         )
         reference_px = None
-        if account.settings.limits.needs_reference_price(new):
+        if account.limits.needs_reference_price(new):
             reference_px = await self._reference_price(venue, new.symbol)
             venue = account.admit()
         order = self._make_order(new, claim)
         assert order.venue_client_order_id is not None
-        request = venue.translate(
+        request = _translate(
+            venue,
             Submit(order=order),
             TranslateContext(
                 instrument=instrument,
@@ -156,7 +161,8 @@ class Desk:
             max_slippage_bps=new.max_slippage_bps,
             client_order_id=new.client_order_id,
             idempotency_key=claim.idempotency_key,
-            tags=new.tags,
+            # A copy: the caller may go on using its mapping.
+            tags=MappingProxyType(dict(new.tags)) if new.tags else new.tags,
             leaves_qty=new.order_qty if new.order_qty is not None else ZERO,
             triggered=not (new.ord_type.has_trigger or new.trailing_offset is not None),
             venue_client_order_id=hex32(account.settings.tag, order_id, 0),
@@ -187,8 +193,8 @@ class Desk:
         report = ExecutionReport(
             exec_type=ExecType.REJECTED,
             command=CommandKind.NEW,
-            reason=denial.reason,
-            text=denial.text[:TEXT_MAX],
+            reason=clean(denial.reason),
+            text=clean(denial.text),
             evidence=Evidence(kind=EvidenceKind.NOT_SENT, detail="refused before sending"),
             received_time_ns=self._account.clock.time_ns(),
         )
@@ -246,17 +252,14 @@ class Desk:
             ref=ref,
         )
         try:
-            result = await account.store.append(entry)
+            result = await account.put(entry)
         except CommitUnknown as e:
             # Whether it is stored decides what the caller may be told; so the caller waits.
-            account.fail(e)
-            await account.recovered.wait()
-            known = await account.store.find_order(order.order_id)
+            known = await self._after_recovery(order.order_id)
             if known is None:
                 raise Unavailable(str(e), reason=e.reason) from e
             return known
-        except StoreUnavailable as e:
-            account.fail(e)
+        except StoreError as e:
             raise Unavailable(str(e), reason=e.reason) from e
         if isinstance(result, KeyTaken):
             return result
@@ -274,7 +277,7 @@ class Desk:
             await account.recovered.wait()
         if order_id not in account.unsent:
             # `load` was here, and closed it as never sent.
-            return await account.store.find_order(order_id) or order
+            return await self._after_recovery(order_id) or order
         account.unsent.discard(order_id)
         if account.clock.time_ns() > order.send_by_ns:
             return await account.commit(order_id, account.not_sent("its time to send had passed"))
@@ -292,29 +295,36 @@ class Desk:
         account = self._account
         # The venue would not know an order that is still on its way.
         await self._settled(order_id, CommandKind.NEW)
-        same = account.in_flight.get((order_id, CommandKind.CANCEL))
-        if same is not None:
+        key = (order_id, CommandKind.CANCEL)
+        while (same := account.in_flight.get(key)) is not None:
             await same.wait()
-            order = account.book.find(order_id)
-            if order is None:
+            if account.book.find(order_id) is None:
                 return await self._claim_closed(order_id, claim)
-        venue = self._commanding()
-        order = self._open_order(order_id)
-        request = self._translate_command(venue, Cancel(order=order), order)
-        earlier = await self._ask(
-            order_id,
-            claim,
-            request,
-            lambda order: ask_cancel(
-                order,
-                time_ns=account.clock.time_ns(),
-                request_id=REQUEST.get().request_id,
-                trace_id=REQUEST.get().trace_id,
-            ),
-        )
-        if earlier is not None:
-            return earlier
-        return await self._send(order_id, CommandKind.CANCEL, request)
+        # From here on, so that another cancel waits for this one's look at the store as well.
+        done = account.in_flight[key] = asyncio.Event()
+        try:
+            venue = self._commanding()
+            order = self._open_order(order_id)
+            request = self._translate_command(venue, Cancel(order=order), order)
+            earlier = await self._ask(
+                order_id,
+                CommandKind.CANCEL,
+                claim,
+                request,
+                lambda order: ask_cancel(
+                    order,
+                    time_ns=account.clock.time_ns(),
+                    request_id=REQUEST.get().request_id,
+                    trace_id=REQUEST.get().trace_id,
+                ),
+            )
+            if earlier is not None:
+                return earlier
+            return await self._send(order_id, CommandKind.CANCEL, request)
+        finally:
+            done.set()
+            if account.in_flight.get(key) is done:
+                del account.in_flight[key]
 
     async def _claim_closed(self, order_id: OrderId, claim: Claim) -> Order | KeyTaken:
         """Keep the key of a cancel that another cancel made needless."""
@@ -343,22 +353,29 @@ class Desk:
         venue = account.admit()
         await self._settled(order_id, CommandKind.NEW)
         order = self._open_order(order_id)
-        self._check_replaceable(order, venue)
-        check_replace(order, terms)
+        self._check_replaceable(order, venue, terms)
+        replaced = _replaced(order, terms)
         check_grid(
             self._instrument(order.symbol),
-            order_qty=terms.order_qty if terms.order_qty is not None else order.order_qty,
-            price=terms.price if terms.price is not None else order.price,
-            trigger_price=terms.trigger_price
-            if terms.trigger_price is not None
-            else order.trigger_price,
+            order_qty=replaced.order_qty,
+            price=replaced.price,
+            trigger_price=replaced.trigger_price,
         )
         halt = account.find_halt(account.account, account.record.venue, order.symbol)
         if halt is not None:
             raise Unavailable(f"halted by {halt.by}: {halt.why}", reason="HALTED")
+        reference_px = None
+        if account.limits.needs_reference_price(replaced):
+            reference_px = await self._reference_price(venue, order.symbol)
+            venue = account.admit()
+        denial = account.limits.judge_price(replaced, reference_px)
+        if denial is not None:
+            raise InvalidOrder(denial.text, reason=denial.reason)
+        order = self._open_order(order_id)
         request = self._translate_command(venue, Replace(order=order, terms=terms), order)
         earlier = await self._ask(
             order_id,
+            CommandKind.REPLACE,
             claim,
             request,
             lambda order: ask_replace(
@@ -368,13 +385,13 @@ class Desk:
                 request_id=REQUEST.get().request_id,
                 trace_id=REQUEST.get().trace_id,
             ),
-            check=lambda order: self._check_replaceable(order, venue),
+            check=lambda order: self._check_replaceable(order, venue, terms),
         )
         if earlier is not None:
             return earlier
         return await self._send(order_id, CommandKind.REPLACE, request)
 
-    def _check_replaceable(self, order: Order, venue: AccountPlugins) -> None:
+    def _check_replaceable(self, order: Order, venue: AccountPlugins, terms: ReplaceTerms) -> None:
         if venue.account.capabilities.replace is not ReplaceKind.IN_PLACE:
             raise UnsupportedOrder(
                 f"venue {self._account.record.venue} cannot replace an order in place"
@@ -383,16 +400,19 @@ class Desk:
             raise Conflict(
                 f"order {order.order_id} waits for its {order.pending}", reason="COMMAND_PENDING"
             )
+        check_replace(order, terms)
 
     async def _ask(
         self,
         order_id: OrderId,
+        command: CommandKind,
         claim: Claim,
         request: VenueRequest,
         change: Callable[[Order], Outcome],
         *,
         check: Callable[[Order], None] | None = None,
-    ) -> KeyTaken | None:
+    ) -> KeyTaken | Order | None:
+        """Store that the venue is to be asked. None: it is to be sent now; else what to answer."""
         account = self._account
         earlier = await account.store.find_claim(claim.scope, claim.idempotency_key)
         if earlier is not None:
@@ -404,17 +424,25 @@ class Desk:
         ref = account.book.ref(order_id)
         assert ref is not None
         valid_until_ns, valid_until_height = _valid_until(request)
-        await account.commit(
-            order_id,
-            change,
-            claim=replace(claim, order_id=order_id, created_time_ns=account.clock.time_ns()),
-            ref=replace(
-                ref,
-                venue_order_id=order.venue_order_id,
-                command_valid_until_ns=valid_until_ns,
-                command_valid_until_height=valid_until_height,
-            ),
-        )
+        try:
+            await account.commit(
+                order_id,
+                change,
+                claim=replace(claim, order_id=order_id, created_time_ns=account.clock.time_ns()),
+                ref=replace(
+                    ref,
+                    venue_order_id=order.venue_order_id,
+                    command_valid_until_ns=valid_until_ns,
+                    command_valid_until_height=valid_until_height,
+                ),
+            )
+        except Unavailable:
+            await account.recovered.wait()
+            if await account.store.find_claim(claim.scope, claim.idempotency_key) is None:
+                raise
+            # It is stored after all, key and all, and was not sent: so it is answered.
+            unsent = NotSent("the store failed before it was sent")
+            return await account.commit(order_id, self._refused(command, unsent))
         return None
 
     async def _settled(self, order_id: OrderId, command: CommandKind) -> None:
@@ -438,7 +466,8 @@ class Desk:
         self, venue: AccountPlugins, command: Command, order: Order
     ) -> VenueRequest:
         ref = self._account.book.ref(order.order_id)
-        return venue.translate(
+        return _translate(
+            venue,
             command,
             TranslateContext(
                 instrument=self._instrument(order.symbol),
@@ -451,41 +480,74 @@ class Desk:
 
     async def _send(self, order_id: OrderId, command: CommandKind, request: VenueRequest) -> Order:
         """Send a stored request, and store what came of it, whatever happens."""
-        account = self._account
         try:
             return await self._send_once(order_id, command, request)
         except Unavailable:
             # What came of it could not be stored. The order is: once the store is back, it is the
             # answer, in doubt until the resolver has asked.
-            await account.recovered.wait()
-            order = await account.store.find_order(order_id)
-            assert order is not None
+            order = await self._after_recovery(order_id)
+            assert order is not None, f"order {order_id} was stored before it was sent"
             return order
+
+    async def _after_recovery(self, order_id: OrderId) -> Order | None:
+        """Wait until the store was read again, and return the order as it is stored."""
+        account = self._account
+        while True:
+            await account.recovered.wait()
+            try:
+                return await account.store.find_order(order_id)
+            except StoreError as e:
+                account.fail(e)
 
     async def _send_once(
         self, order_id: OrderId, command: CommandKind, request: VenueRequest
     ) -> Order:
         account = self._account
-        done = asyncio.Event()
-        account.in_flight[order_id, command] = done
+        key = (order_id, command)
+        done = account.in_flight.setdefault(key, asyncio.Event())
         try:
             try:
                 reports = await self._execute(command, request)
             except (VenueRejected, RateLimited, NotSent) as e:
-                return await account.commit(order_id, self._refused(command, e))
+                return await self._apply_refusal(order_id, command, e)
             except Exception as e:  # noqa: BLE001  Silence is not refusal, and neither is a surprise.
                 return await account.doubt(order_id, command, f"{type(e).__name__}: {e}")
-            except BaseException:
-                # Cancelled by the shut-down: the request may be on its way.
-                await account.doubt(order_id, command, "the gateway shut down before the answer")
-                raise
+            except asyncio.CancelledError:
+                return await self._on_cancelled(order_id, command)
             reach(CrashPoint.ANSWERED_UNJOURNALED)
             if not reports:
                 return await account.doubt(order_id, command, "the venue's answer held no report")
             return await self._apply_answer(order_id, command, reports)
         finally:
             done.set()
-            account.in_flight.pop((order_id, command), None)
+            if account.in_flight.get(key) is done:
+                del account.in_flight[key]
+
+    async def _on_cancelled(self, order_id: OrderId, command: CommandKind) -> Order:
+        """Answer with an order in doubt: its request may be on its way."""
+        task = asyncio.current_task()
+        is_ours = task is not None and task.cancelling() > 0
+        why = "the gateway shut down" if is_ours else "the plugin cancelled its own call"
+        try:
+            # Nothing is left to do for this task but this, so it may end as if it had not been cancelled.
+            return await self._account.doubt(order_id, command, f"{why} before the answer")
+        except Unavailable as e:
+            if is_ours:
+                # Nobody waits for the store now. The next start finds the order unanswered.
+                raise asyncio.CancelledError from e
+            raise
+
+    async def _apply_refusal(
+        self, order_id: OrderId, command: CommandKind, error: VenueError
+    ) -> Order:
+        account = self._account
+        order = account.book.find(order_id)
+        if command is CommandKind.NEW and order is not None and order.acknowledged:
+            # The stream has shown it: such a refusal is of a repetition, and must not lose the order.
+            return await account.lose_sight(
+                order_id, f"refused ({error.reason}: {error}), though the venue holds it"
+            )
+        return await account.commit(order_id, self._refused(command, error))
 
     async def _apply_answer(
         self, order_id: OrderId, command: CommandKind, reports: Sequence[ExecutionReport]
@@ -493,17 +555,29 @@ class Desk:
         account = self._account
         own: list[ExecutionReport] = []
         others: list[ExecutionReport] = []
-        for report in reports:
-            about = account.book.match(report)
-            # An answer under a name that we do not know is about the order that we asked for.
-            (own if about in (order_id, None) else others).append(report)
         try:
+            for report in map(account.received, reports):
+                (own if self._is_about(order_id, report) else others).append(report)
             order = await account.apply_reports(order_id, own)
-        except ValueError as e:
+        except (ValueError, TypeError) as e:
             return await account.doubt(order_id, command, f"the venue's answer is unreadable: {e}")
         for report in others:
-            await account.on_report(report)
+            try:
+                await account.on_report(report)
+            except ValueError as e:
+                log.error("ALARM account %s: unreadable report: %s", account.account, e)
         return order
+
+    def _is_about(self, order_id: OrderId, report: ExecutionReport) -> bool:
+        """Whether a report in an answer is about the order that was asked for.
+
+        One without our name for an order is, unless the venue's name says otherwise. One with another name
+        is not, known or not: a taker's answer may hold the fills of a resting order of ours.
+        """
+        if report.venue_client_order_id is not None:
+            ref = self._account.book.ref(order_id)
+            return ref is None or report.venue_client_order_id == ref.venue_client_order_id
+        return self._account.book.match(report) in (order_id, None)
 
     async def _execute(
         self, command: CommandKind, request: VenueRequest
@@ -519,8 +593,9 @@ class Desk:
             raise NotSent("the request's validity ended before it could be sent")
         started_ns = account.clock.monotonic_ns()
         outcome = "unknown"
+        deadline = asyncio.timeout(account.settings.execute_timeout_s)
         try:
-            async with asyncio.timeout(account.settings.execute_timeout_s):
+            async with deadline:
                 answer = account.venue.execute(request)
                 if is_armed(CrashPoint.SENT_UNANSWERED):
                     answer = await _started(answer)
@@ -528,6 +603,8 @@ class Desk:
                 reports = await answer
             outcome = "accepted"
         except TimeoutError as e:
+            if not deadline.expired():
+                raise
             raise OutcomeUnknown(f"no answer within {account.settings.execute_timeout_s} s") from e
         except (VenueRejected, RateLimited, NotSent) as e:
             outcome = e.reason.lower() if isinstance(e, NotSent) else type(e).__name__.lower()
@@ -539,15 +616,19 @@ class Desk:
 
     def _refused(self, command: CommandKind, error: VenueError) -> Callable[[Order], Outcome]:
         is_unsent = isinstance(error, NotSent)
-        reason = "NEVER_REACHED_VENUE" if is_unsent and command is CommandKind.NEW else error.reason
+        reason = (
+            "NEVER_REACHED_VENUE"
+            if is_unsent and command is CommandKind.NEW
+            else clean(error.reason)
+        )
         report = ExecutionReport(
             exec_type=_REFUSALS[command],
             command=command,
             reason=reason,
-            text=str(error)[:TEXT_MAX],
+            text=clean(str(error)),
             evidence=Evidence(
                 kind=EvidenceKind.NOT_SENT if is_unsent else EvidenceKind.VENUE_REPORT,
-                detail=str(error)[:TEXT_MAX],
+                detail=clean(str(error)),
             ),
             received_time_ns=self._account.clock.time_ns(),
         )
@@ -582,16 +663,52 @@ class Desk:
         if held is not None and held[1] >= oldest_ns:
             return held[0]
         try:
-            page = await venue.fetch(FetchReferencePrice(symbol=symbol))
-        except VenueError as e:
-            log.warning("account %s: no reference price of %s: %s", account.account, symbol, e)
-            return None
-        for price in page.items:
-            time_ns = price.time_ns - account.venue_offset_ns
-            if time_ns >= oldest_ns:
-                self._reference[symbol] = (price.px, time_ns)
-                return Decimal(price.px)
+            async with asyncio.timeout(account.settings.execute_timeout_s):
+                page = await venue.fetch(FetchReferencePrice(symbol=symbol))
+            for price in page.items:
+                time_ns = price.time_ns - account.venue_offset_ns
+                px = check_decimal(price.px, "px")
+                if price.symbol == symbol and px > ZERO and time_ns >= oldest_ns:
+                    self._reference[symbol] = (px, time_ns)
+                    return px
+        except Exception as e:  # noqa: BLE001  Whatever it is: there is no price, and the limit refuses.
+            log.warning("account %s: no reference price of %s: %r", account.account, symbol, e)
         return None
+
+
+def _translate(venue: AccountPlugins, command: Command, context: TranslateContext) -> VenueRequest:
+    """Translate, and tell a plugin's refusal from its mistakes. Nothing has been stored.
+
+    Raises:
+        InvalidOrder: The venue cannot do this.
+        PluginError: The plugin failed.
+    """
+    try:
+        request: Any = venue.translate(command, context)
+    except TradegwError:
+        raise
+    except Exception as e:
+        raise PluginError(
+            f"plugin {venue.account.plugin} failed to translate: {type(e).__name__}: {e}"
+        ) from e
+    if not isinstance(request, VenueRequest):
+        raise PluginError(
+            f"plugin {venue.account.plugin} translated to {type(request).__name__}, not VenueRequest"
+        )
+    return request
+
+
+def _replaced(order: Order, terms: ReplaceTerms) -> NewOrder:
+    """Return what an order asks for once it has other terms, for the rules that judge requests."""
+    return NewOrder(
+        account=order.account,
+        symbol=order.symbol,
+        side=order.side,
+        ord_type=order.ord_type,
+        order_qty=order.order_qty if terms.order_qty is None else terms.order_qty,
+        price=order.price if terms.price is None else terms.price,
+        trigger_price=order.trigger_price if terms.trigger_price is None else terms.trigger_price,
+    )
 
 
 def _valid_until(request: VenueRequest) -> tuple[int | None, int | None]:

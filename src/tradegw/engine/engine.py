@@ -11,7 +11,7 @@ import logging
 import random
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 from uuid import UUID, uuid4
 
@@ -24,7 +24,6 @@ from tradegw.engine.routing import Route, pick_account
 from tradegw.engine.validate import check_fields
 from tradegw.errors import (
     Conflict,
-    DuplicateClientOrderId,
     IdempotencyKeyReused,
     InvalidOrder,
     NotFound,
@@ -65,6 +64,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 ANY_SCOPE = "*"
+_PATIENCE_S = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,6 +89,17 @@ class _Member:
     account: Account
     desk: Desk
     task: asyncio.Task[None]
+    requests: set[asyncio.Task[Any]] = field(default_factory=set[asyncio.Task[Any]])
+
+    async def carry_out(self, work: Awaitable[T]) -> T:
+        """Await work on the account in the present task, which ends before the account is removed."""
+        task = asyncio.current_task()
+        assert task is not None
+        self.requests.add(task)
+        try:
+            return await work
+        finally:
+            self.requests.discard(task)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,15 +129,17 @@ class Engine:
         self._rng = rng
         self._meter = meter
         self._members: dict[AccountName, _Member] = {}
+        self._opening: set[AccountName] = set()
         self._halts: dict[str, Halt] = {}
         self._running: dict[tuple[str, str], _Running] = {}
         self._requests: set[asyncio.Task[None]] = set()
         # Unbounded, because an event must not be dropped; observers are synchronous, so it drains at once.
         self._observed: asyncio.Queue[OrderEvent] = asyncio.Queue()
         self._is_closing = False
+        self._observers: asyncio.Task[None] | None = None
         if plugins.has_observers:
             store.subscribe(self._observe)
-            group.create_task(self._show_observers())
+            self._observers = group.create_task(self._show_observers())
 
     # --- accounts -------------------------------------------------------------------------------
 
@@ -148,8 +161,16 @@ class Engine:
             StoreError: The store cannot be used.
         """
         name = plan.route.account
-        if name in self._members:
+        if name in self._members or name in self._opening:
             raise InvalidOrder(f"there is an account {name!r} already", reason="DUPLICATE_ACCOUNT")
+        self._opening.add(name)
+        try:
+            await self._open_account(plan)
+        finally:
+            self._opening.discard(name)
+
+    async def _open_account(self, plan: AccountPlan) -> None:
+        name = plan.route.account
         stored = {record.account: record for record in await self.store.list_accounts()}
         record = stored.get(name)
         if record is None:
@@ -176,9 +197,10 @@ class Engine:
             clock=self.clock,
             plugins=self.plugins,
             find_halt=self._find_halt,
+            on_head=self.hub.advance,
             meter=self._meter,
         )
-        self.hub.add_account(name, await self.store.get_head(name))
+        self.hub.add_account(name)
         await account.load()
         task = self._group.create_task(
             run_account(account, plugin=plan.plugin, open_venue=plan.open_venue, rng=self._rng),
@@ -189,15 +211,24 @@ class Engine:
     async def remove_account(self, name: AccountName) -> None:
         """Cease to serve an account. Its orders stay as they are; what is on its way ends in doubt.
 
+        Returns when nothing of it is under way any more, so that it may be added anew.
+
         Raises:
             NotFound: There is none of that name.
         """
-        member = self._members.pop(name, None)
-        if member is None:
+        member = self._members.get(name)
+        if member is None or name in self._opening:
             raise NotFound(f"there is no account {name!r}", reason="UNKNOWN_ACCOUNT")
-        member.account.set_state(AccountState.CLOSING, "the account is removed")
-        member.task.cancel()
-        await asyncio.wait([member.task])
+        # Until the end nobody else may add an account of that name: two would decide on its orders.
+        self._opening.add(name)
+        try:
+            del self._members[name]
+            member.account.set_state(AccountState.CLOSING, "the account is removed")
+            await _end(member.requests)
+            member.task.cancel()
+            await asyncio.wait([member.task])
+        finally:
+            self._opening.discard(name)
 
     @property
     def accounts(self) -> Sequence[Account]:
@@ -237,7 +268,8 @@ class Engine:
             if self._is_closing:
                 raise Unavailable("the gateway shuts down", reason="SHUTTING_DOWN")
             routes = [member.plan.route for member in self._members.values()]
-            return await self._members[pick_account(new, routes)].desk.place(new, claim)
+            member = self._members[pick_account(new, routes)]
+            return await member.carry_out(member.desk.place(new, claim))
 
         return await self._once(scope, key, fingerprint_order(new), "place_order", run)
 
@@ -261,7 +293,8 @@ class Engine:
                 raise Conflict(
                     f"order {order_id} is {order.ord_status} already", reason="ORDER_CLOSED"
                 )
-            return await self._member(order.account).desk.cancel(order_id, claim)
+            member = self._member(order.account)
+            return await member.carry_out(member.desk.cancel(order_id, claim))
 
         digest = fingerprint("cancel_order", {"order_id": order_id})
         return await self._once(order.account, key, digest, "cancel_order", run)
@@ -275,7 +308,8 @@ class Engine:
                 raise Conflict(
                     f"order {order_id} is {order.ord_status} already", reason="ORDER_CLOSED"
                 )
-            return await self._member(order.account).desk.replace(order_id, terms, claim)
+            member = self._member(order.account)
+            return await member.carry_out(member.desk.replace(order_id, terms, claim))
 
         digest = fingerprint(
             "replace_order",
@@ -297,7 +331,24 @@ class Engine:
         side: Side | None,
         key: str | None,
     ) -> Sequence[Order]:
-        """Cancel our open orders that match, one by one. The same key goes on with the same orders."""
+        """Cancel our open orders that match, one by one. The same key goes on with the same orders.
+
+        Raises:
+            TradegwError: One could not be cancelled. The others were, as far as they could be.
+        """
+        return await self._owned(
+            self._cancel_all(account=account, venue=venue, symbol=symbol, side=side, key=key)
+        )
+
+    async def _cancel_all(
+        self,
+        *,
+        account: AccountName | None,
+        venue: str | None,
+        symbol: str | None,
+        side: Side | None,
+        key: str | None,
+    ) -> Sequence[Order]:
         if account is not None:
             self._member(account)
         scope = ANY_SCOPE if account is None else account
@@ -337,7 +388,15 @@ class Engine:
             except Conflict:
                 return await self.get_order(order_id)
 
-        return await asyncio.gather(*(one(order_id) for order_id in order_ids))
+        # All of them, whatever becomes of one: this is what stops a bot that has gone wild.
+        answers = await asyncio.gather(
+            *(one(order_id) for order_id in order_ids), return_exceptions=True
+        )
+        orders = [answer for answer in answers if isinstance(answer, Order)]
+        for answer in answers:
+            if isinstance(answer, BaseException):
+                raise answer
+        return orders
 
     async def close_position(self, account: str, symbol: str, key: str | None) -> Order | None:
         """Close a position with a reduce-only market order; see `Gateway.close_position`."""
@@ -351,8 +410,9 @@ class Engine:
         if not venue.account.capabilities.positions:
             raise UnsupportedOrder(f"venue {member.account.record.venue} has no positions")
         try:
-            page = await venue.fetch(FetchPositions())
-        except VenueError as e:
+            async with asyncio.timeout(member.account.settings.execute_timeout_s):
+                page = await venue.fetch(FetchPositions())
+        except (VenueError, TimeoutError) as e:
             raise Unavailable(
                 f"the venue does not tell its positions: {e}", reason="VENUE_UNAVAILABLE"
             ) from e
@@ -365,11 +425,15 @@ class Engine:
             side=Side.SELL if held[0].qty > ZERO else Side.BUY,
             ord_type=OrdType.MARKET,
             time_in_force=TimeInForce.IOC,
-            order_qty=abs(held[0].qty),
+            order_qty=held[0].qty.copy_abs(),
             reduce_only=True,
         )
         return await self._once(
-            account, key, digest, "close_position", lambda claim: member.desk.place(new, claim)
+            account,
+            key,
+            digest,
+            "close_position",
+            lambda claim: member.carry_out(member.desk.place(new, claim)),
         )
 
     async def resolve(
@@ -388,7 +452,8 @@ class Engine:
             )
         if not by or not why:
             raise InvalidOrder("say by whom and why", reason="INVALID_FIELD")
-        account = self._member(order.account).account
+        member = self._member(order.account)
+        account = member.account
 
         async def run(claim: Claim) -> Order | KeyTaken:
             known = await self.store.find_claim(claim.scope, claim.idempotency_key)
@@ -397,16 +462,14 @@ class Engine:
             held = account.book.find(order_id)
             if held is None or not held.in_doubt:
                 raise Conflict(f"order {order_id} is not in doubt", reason="NOT_IN_DOUBT")
-            await self.store.put_claim(
-                replace(claim, order_id=order_id, created_time_ns=self.clock.time_ns())
-            )
             report = ExecutionReport(
                 exec_type=exec_type,
                 reason="OPERATOR",
                 text=why,
                 evidence=Evidence(kind=EvidenceKind.OPERATOR, detail=f"{by}: {why}"),
             )
-            return await account.apply_reports(order_id, [report])
+            claim = replace(claim, order_id=order_id, created_time_ns=self.clock.time_ns())
+            return await member.carry_out(account.apply_reports(order_id, [report], claim=claim))
 
         digest = fingerprint("resolve", {"order_id": order_id, "outcome": outcome})
         return await self._once(order.account, key, digest, "resolve", run)
@@ -437,6 +500,9 @@ class Engine:
 
     async def halt(self, halt: Halt, *, cancel_open: bool, key: str | None) -> Halt:
         """Refuse new orders in a scope, durably; see `Gateway.halt`."""
+        return await self._owned(self._halt(halt, cancel_open=cancel_open, key=key))
+
+    async def _halt(self, halt: Halt, *, cancel_open: bool, key: str | None) -> Halt:
         kind, _, name = halt.scope.partition(":")
         if halt.scope != ANY_SCOPE and (kind not in ("account", "venue", "symbol") or not name):
             raise InvalidOrder(
@@ -457,18 +523,19 @@ class Engine:
         taken = await self.store.put_halt(halt, claim)
         if taken is not None:
             _check_same(taken.claim, digest)
-            return self._halts.get(halt.scope, halt)
-        self._halts[halt.scope] = halt
-        log.warning("HALT of %s by %s: %s", halt.scope, halt.by, halt.why)
+        else:
+            self._halts[halt.scope] = halt
+            log.warning("HALT of %s by %s: %s", halt.scope, halt.by, halt.why)
         if cancel_open:
-            await self.cancel_all(
+            # Also when it was asked before: whoever asks again may not have heard that all is cancelled.
+            await self._cancel_all(
                 account=AccountName(name) if kind == "account" else None,
                 venue=name if kind == "venue" else None,
                 symbol=name if kind == "symbol" else None,
                 side=None,
                 key=_derived(key, "cancel"),
             )
-        return halt
+        return self._halts.get(halt.scope, halt)
 
     async def resume(self, scope: str, *, by: str, key: str | None) -> None:
         """Lift a halt; see `Gateway.resume`."""
@@ -527,36 +594,38 @@ class Engine:
             running = _Running(fingerprint=digest, future=future)
             self._running[token] = running
             claim = Claim(scope=scope, idempotency_key=key, fingerprint=digest, operation=operation)
-            task = self._group.create_task(
-                self._carry_out(token, future, self._claimed(claim, is_given, run))
-            )
-            self._requests.add(task)
-            task.add_done_callback(self._requests.discard)
+            task = self._start(future, self._claimed(claim, is_given, run))
+            task.add_done_callback(lambda _: self._running.pop(token))
         elif running.fingerprint != digest:
             raise _reused(key)
         return await asyncio.shield(running.future)
 
-    async def _carry_out(
-        self,
-        token: tuple[str, str],
-        future: asyncio.Future[Order],
-        work: Coroutine[Any, Any, Order],
-    ) -> None:
+    async def _owned(self, work: Coroutine[Any, Any, T]) -> T:
+        """Do work in a task of the engine: a caller who goes away cancels only its own waiting."""
+        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self._start(future, work)
+        return await asyncio.shield(future)
+
+    def _start(self, future: asyncio.Future[T], work: Coroutine[Any, Any, T]) -> asyncio.Task[None]:
+        task = self._group.create_task(self._carry_out(future, work))
+        self._requests.add(task)
+        task.add_done_callback(self._requests.discard)
+        return task
+
+    async def _carry_out(self, future: asyncio.Future[T], work: Coroutine[Any, Any, T]) -> None:
         try:
-            order = await work
-        except asyncio.CancelledError:
-            error = Unavailable("the gateway shut down; ask again", reason="SHUTTING_DOWN")
-            future.set_exception(error)
-            future.exception()
-            raise
-        except Exception as e:  # noqa: BLE001  The caller gets it, whatever it is.
-            future.set_exception(e)
+            future.set_result(await work)
+        except BaseException as e:
+            if isinstance(e, asyncio.CancelledError):
+                error = Unavailable("the gateway shut down; ask again", reason="SHUTTING_DOWN")
+                future.set_exception(error)
+            else:
+                # The caller gets it, whatever it is.
+                future.set_exception(e)
             # Whoever asked may be gone; then nobody retrieves it, and that is no fault.
             future.exception()
-        else:
-            future.set_result(order)
-        finally:
-            del self._running[token]
+            if not isinstance(e, Exception):
+                raise
 
     async def _claimed(
         self,
@@ -566,17 +635,21 @@ class Engine:
     ) -> Order:
         try:
             result = await run(claim)
-        except (InvalidOrder, Unavailable, Conflict, NotFound, DuplicateClientOrderId):
+        except TradegwError as e:
             # A key that is known gets its order, whatever would stand in its way now.
-            if not is_given:
-                raise
             try:
-                known = await self.store.find_claim(claim.scope, claim.idempotency_key)
+                known = (
+                    await self.store.find_claim(claim.scope, claim.idempotency_key)
+                    if is_given
+                    else None
+                )
             except StoreError:
                 known = None
-            if known is None:
-                raise
-            return await self._answer(known, claim.fingerprint)
+            if known is not None:
+                return await self._answer(known, claim.fingerprint)
+            if isinstance(e, StoreError):
+                raise Unavailable(f"the store cannot be used: {e}", reason=e.reason) from e
+            raise
         if isinstance(result, KeyTaken):
             return await self._answer(result.claim, claim.fingerprint)
         return result
@@ -595,6 +668,7 @@ class Engine:
     async def _show_observers(self) -> None:
         while True:
             self.plugins.on_event(await self._observed.get())
+            self._observed.task_done()
 
     # --- shutting down --------------------------------------------------------------------------
 
@@ -606,12 +680,11 @@ class Engine:
         self._is_closing = True
         for account in self.accounts:
             account.set_state(AccountState.CLOSING, "the gateway shuts down")
-        if self._requests:
-            await asyncio.wait(tuple(self._requests), timeout=drain_s)
-        for task in tuple(self._requests):
-            task.cancel()
-        if self._requests:
-            await asyncio.wait(tuple(self._requests))
+        deadline = asyncio.get_running_loop().time() + drain_s
+        # Cancels that come meanwhile are waited for as well.
+        while self._requests and (left_s := deadline - asyncio.get_running_loop().time()) > 0:
+            await asyncio.wait(tuple(self._requests), timeout=left_s)
+        await _end(self._requests)
 
     async def close(self) -> None:
         """End streams after what is stored, and the accounts' tasks. Follows `drain`."""
@@ -620,6 +693,19 @@ class Engine:
             member.task.cancel()
         if self._members:
             await asyncio.wait([member.task for member in self._members.values()])
+        if self._observers is not None:
+            await self._observed.join()
+            self._observers.cancel()
+
+
+async def _end(requests: set[asyncio.Task[Any]]) -> None:
+    """Cancel requests until they have ended: each puts in doubt what it may have sent."""
+    while requests:
+        for task in tuple(requests):
+            task.cancel()
+        # Once more after a while: one that waits for a store that is away has taken the first for
+        # a reason to store something.
+        await asyncio.wait(tuple(requests), timeout=_PATIENCE_S)
 
 
 def _derived(key: str, part: str) -> str:

@@ -11,8 +11,8 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 
 from tradegw.engine.account import Account, AccountState
-from tradegw.engine.resolver import ASK_AT_ONCE_MAX, Resolver
-from tradegw.errors import StoreError, Unavailable, VenueError
+from tradegw.engine.resolver import ASK_AT_ONCE_MAX, Resolver, within
+from tradegw.errors import Unavailable, VenueError
 from tradegw.model import ExecutionReport, Order
 from tradegw.plugins import AccountPlugins
 from tradegw.venue import (
@@ -33,6 +33,7 @@ __all__ = ["run_account"]
 
 log = logging.getLogger(__name__)
 
+FIRST_WAIT_S = 0.1
 LONGEST_WAIT_S = 5.0
 CLOCK_EVERY_S = 30.0
 BALANCES_EVERY_S = 0.5
@@ -87,7 +88,7 @@ class _Feed:
         self._is_live = False
         self._balances_changed = asyncio.Event()
         self._positions_changed = False
-        self._wait_s = 0.1
+        self._wait_s = FIRST_WAIT_S
 
     def backoff_s(self) -> float:
         """Return how long to wait before the next attempt, longer each time, with jitter."""
@@ -109,7 +110,7 @@ class _Feed:
         await self._sample_clock(plugins)
         await self._load_instruments(plugins)
         account.venue = plugins
-        self._wait_s = 0.1
+        self._wait_s = FIRST_WAIT_S
         account.set_state(AccountState.RECONCILING, "waiting for the venue's stream")
         account.wake_resolver.set()
         async with asyncio.TaskGroup() as group:
@@ -131,8 +132,10 @@ class _Feed:
             async for item in items:
                 await self._on_item(item)
             self._on_gap("the venue's stream ended")
-        except (VenueError, OSError) as e:
-            self._on_gap(f"the venue's stream broke: {e}")
+        except Exception as e:
+            self._on_gap(f"the venue's stream broke: {type(e).__name__}: {e}")
+            if not isinstance(e, (VenueError, OSError, Unavailable)):
+                log.exception("account %s: its stream broke", account.account)
         finally:
             self._is_live = False
             aclose = getattr(items, "aclose", None)
@@ -156,7 +159,7 @@ class _Feed:
                     account.positions[position.symbol] = replace(position, account=account.account)
                 self._positions_changed = True
                 self._balances_changed.set()
-            case ExecutionReport():
+            case _:
                 await self._on_report(item)
 
     async def _on_report(self, report: ExecutionReport) -> None:
@@ -165,14 +168,16 @@ class _Feed:
             try:
                 await account.on_report(report)
             except ValueError as e:
-                # Reading it by guesswork could close a live order. The resolver asks about the order.
+                # Reading it by guesswork could close a live order. So the venue is asked.
                 log.error("ALARM account %s: unreadable report: %s", account.account, e)
-            except (StoreError, Unavailable) as e:
+                account.wake_reconciler.set()
+            except Unavailable as e:
                 log.warning("account %s: a report waits for the store: %s", account.account, e)
                 await account.recovered.wait()
                 continue
-            break
-        self._last_update_ns = max(self._last_update_ns, report.transact_time_ns)
+            else:
+                self._last_update_ns = max(self._last_update_ns, report.transact_time_ns)
+            return
 
     def _on_gap(self, why: str) -> None:
         account = self._account
@@ -194,27 +199,23 @@ class _Feed:
             )
             account.set_state(AccountState.RECONCILING, text)
             raise VenueError(text, reason="ACCOUNT_MISMATCH")
-        if (ready.venue_account_id, ready.instance_id) != account.identity:
-            if record.instance_id and record.instance_id != ready.instance_id:
-                log.error(
-                    "ALARM account %s: venue %s is another instance (%s, was %s): VENUE_RESET",
-                    account.account,
-                    record.venue,
-                    ready.instance_id,
-                    record.instance_id,
-                )
+        answering = (
+            ready.venue_account_id or record.venue_account_id,
+            ready.instance_id or record.instance_id,
+        )
+        if answering != (record.venue_account_id, record.instance_id):
+            if record.instance_id and record.instance_id != answering[1]:
+                why = f"instance {answering[1]} answers, it was {record.instance_id}"
+                log.error("ALARM account %s: VENUE_RESET: %s", account.account, why)
+                # Before the new instance is stored: cut short, this is done again at the next start.
+                await account.on_venue_reset(why)
             account.record = await account.store.put_account(
-                replace(
-                    record,
-                    venue_account_id=ready.venue_account_id or record.venue_account_id,
-                    instance_id=ready.instance_id,
-                )
+                replace(record, venue_account_id=answering[0], instance_id=answering[1])
             )
-            first = not record.instance_id and not record.venue_account_id
-            account.identity = (account.record.venue_account_id, account.record.instance_id)
-            if first:
+            if not record.instance_id and not record.venue_account_id:
                 # Nothing was known of the venue when these were stored; it is their venue now.
-                account.identities = dict.fromkeys(account.identities, account.identity)
+                account.identities = dict.fromkeys(account.identities, answering)
+        account.identity = answering
         self._is_live = True
         account.wake_reconciler.set()
 
@@ -231,7 +232,9 @@ class _Feed:
                 continue
             try:
                 await self._reconcile(plugins)
-            except (VenueError, StoreError, Unavailable) as e:
+                self._wait_s = FIRST_WAIT_S
+            except Exception as e:  # noqa: BLE001  A plugin may raise anything; it is asked again.
+                log.info("account %s: reconciliation failed: %r", account.account, e)
                 if account.state is AccountState.RECONCILING:
                     account.why = f"reconciliation is tried again: {e}"
                 await account.clock.sleep(self.backoff_s())
@@ -240,6 +243,9 @@ class _Feed:
     async def _reconcile(self, plugins: AccountPlugins) -> None:
         """Ask about each open order once, then take new ones; orders still in doubt do not hold that up."""
         account = self._account
+        if account.failed.is_set():
+            # Reading the store wakes us again.
+            return
         if account.state is AccountState.READY:
             await self._ask_all(plugins)
             return
@@ -259,7 +265,7 @@ class _Feed:
             async with places:
                 try:
                     await self._resolver.ask(plugins, order.order_id)
-                except (VenueError, ValueError) as e:
+                except Exception as e:  # noqa: BLE001  Whatever it is, the others are asked.
                     log.info(
                         "account %s: no answer about %s: %s", account.account, order.order_id, e
                     )
@@ -276,7 +282,7 @@ class _Feed:
 
     async def _load_instruments(self, plugins: AccountPlugins) -> None:
         account = self._account
-        page = await plugins.fetch(FetchInstruments())
+        page = await within(plugins.fetch(FetchInstruments()))
         account.instruments = {i.symbol: i for i in page.items}
         await account.store.put_instruments(
             account.record.venue, page.items, time_ns=account.clock.time_ns()
@@ -284,10 +290,10 @@ class _Feed:
 
     async def _load_balances(self, plugins: AccountPlugins) -> None:
         account = self._account
-        page = await plugins.fetch(FetchBalances())
+        page = await within(plugins.fetch(FetchBalances()))
         account.balances = {b.asset: replace(b, account=account.account) for b in page.items}
         if plugins.account.capabilities.positions:
-            held = await plugins.fetch(FetchPositions())
+            held = await within(plugins.fetch(FetchPositions()))
             account.positions = {p.symbol: replace(p, account=account.account) for p in held.items}
             self._positions_changed = True
         self._balances_changed.set()
@@ -296,7 +302,7 @@ class _Feed:
         """Measure how far the venue's clock is from ours, to half of a round trip."""
         account = self._account
         sent_ns = account.clock.time_ns()
-        page = await plugins.fetch(FetchServerTime())
+        page = await within(plugins.fetch(FetchServerTime()))
         back_ns = account.clock.time_ns()
         account.venue_offset_ns = page.as_of.time_ns - (sent_ns + back_ns) // 2
 

@@ -55,12 +55,21 @@ class Hub:
         self._store = store
         self._rings: dict[AccountName, _Ring] = {}
         self._waiting: set[asyncio.Future[None]] = set()
-        self._closed = False
+        self._is_closed = False
         store.subscribe(self._publish)
 
-    def add_account(self, account: AccountName, head: Head) -> None:
-        """Begin to serve an account whose stream ends at `head`."""
-        self._rings[account] = _Ring(head=head.seq)
+    def add_account(self, account: AccountName) -> None:
+        """Begin to serve an account; `advance` tells where its stream ends."""
+        self._rings.setdefault(account, _Ring())
+
+    def advance(self, account: AccountName, head: Head) -> None:
+        """Take note of events that were stored without being announced: a commit whose answer was lost."""
+        ring = self._rings[account]
+        if head.seq > ring.head:
+            # Whoever needs what lies between finds it in the store.
+            ring.events.clear()
+            ring.head = head.seq
+            self._wake()
 
     def head(self, account: AccountName) -> int:
         """Return the number of the last committed event."""
@@ -68,7 +77,7 @@ class Hub:
 
     def close(self) -> None:
         """End every stream, after what it has read."""
-        self._closed = True
+        self._is_closed = True
         self._wake()
 
     def _publish(self, events: Sequence[OrderEvent]) -> None:
@@ -76,7 +85,9 @@ class Hub:
             ring = self._rings.get(event.account)
             if ring is None:
                 continue
-            assert event.seq == ring.head + 1, f"{event.account}: {event.seq} after {ring.head}"
+            if event.seq != ring.head + 1:
+                assert event.seq > ring.head, f"{event.account}: {event.seq} after {ring.head}"
+                ring.events.clear()
             ring.head = event.seq
             ring.events.append(event)
         self._wake()
@@ -159,7 +170,7 @@ class Hub:
             # The reader was away in between: look before waiting.
             if any(self._rings[account].head > seq for account, seq in position.items()):
                 return True
-            if self._closed:
+            if self._is_closed:
                 return False
             waiting: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._waiting.add(waiting)

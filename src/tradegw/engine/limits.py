@@ -40,12 +40,6 @@ class Limits:
     symbols: frozenset[str] | None = None
     reduce_only: bool = False
 
-    def needs_reference_price(self, order: NewOrder) -> bool:
-        """Whether judging this order takes a price of the market."""
-        return (self.max_order_notional is not None and order.price is None) or (
-            self.price_collar_bps is not None and order.price is not None
-        )
-
 
 class LimitBook:
     """The limits of one account with what is used of them."""
@@ -55,6 +49,13 @@ class LimitBook:
         self._recent: deque[int] = deque()
         self._day = -1
         self._day_count = 0
+
+    def needs_reference_price(self, order: NewOrder) -> bool:
+        """Whether judging this order takes a price of the market."""
+        limits = self.limits
+        if order.price is not None:
+            return limits.price_collar_bps is not None
+        return limits.max_order_notional is not None and order.quote_qty is None
 
     def reserve(
         self,
@@ -112,7 +113,16 @@ class LimitBook:
             return Denial(
                 reason="LIMIT_OPEN_ORDERS", text=f"at most {limits.max_open_orders} open orders"
             )
-        if limits.needs_reference_price(order) and reference_px is None:
+        return self.judge_price(order, reference_px)
+
+    def judge_price(self, order: NewOrder, reference_px: Decimal | None) -> Denial | None:
+        """Say why an order is too large or too far from the market, if it is.
+
+        Args:
+            reference_px: A fresh price of the market, where `needs_reference_price`.
+        """
+        limits = self.limits
+        if self.needs_reference_price(order) and reference_px is None:
             return Denial(
                 reason="NO_REFERENCE_PRICE",
                 text=f"a limit needs a fresh price of {order.symbol}, and there is none",
@@ -132,9 +142,12 @@ class LimitBook:
                 )
         if limits.price_collar_bps is not None and order.price is not None:
             assert reference_px is not None
-            room = CONTEXT.multiply(reference_px, limits.price_collar_bps / Decimal(10_000))
-            bound = reference_px + room if order.side is Side.BUY else reference_px - room
-            if order.price > bound if order.side is Side.BUY else order.price < bound:
+            # In our own context: the program that we are embedded in may have changed the ambient one.
+            share = CONTEXT.divide(limits.price_collar_bps, Decimal(10_000))
+            room = CONTEXT.multiply(reference_px, share)
+            is_buy = order.side is Side.BUY
+            bound = (CONTEXT.add if is_buy else CONTEXT.subtract)(reference_px, room)
+            if order.price > bound if is_buy else order.price < bound:
                 return Denial(
                     reason="LIMIT_PRICE_COLLAR",
                     text=f"{order.side} at {plain(order.price)} is beyond {plain(bound)}, "

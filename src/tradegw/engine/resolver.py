@@ -9,11 +9,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+from collections.abc import Awaitable, Sequence
 from dataclasses import replace
+from typing import TypeVar
 
 from tradegw.engine.absence import Observation, is_settled_after, proves_absence
 from tradegw.engine.account import NS_PER_S, Account, AccountState
-from tradegw.errors import StoreError, Unavailable, VenueError
+from tradegw.errors import OutcomeUnknown, Unavailable
 from tradegw.model import (
     CommandKind,
     Evidence,
@@ -27,11 +29,12 @@ from tradegw.model import (
 from tradegw.model.lifecycle import is_missing_fills
 from tradegw.plugins import AccountPlugins
 from tradegw.ports import VenueOrderRef
-from tradegw.venue import FetchFills, FetchOrder, Page
+from tradegw.venue import FetchFills, FetchOrder, VenueTime
 
-__all__ = ["Resolver"]
+__all__ = ["ASK_AT_ONCE_MAX", "Resolver", "within"]
 
 log = logging.getLogger(__name__)
+ResultT = TypeVar("ResultT")
 
 FIRST_WAIT_S = 0.1
 LONGEST_WAIT_S = 10.0
@@ -110,12 +113,11 @@ class Resolver:
         account = self._account
         wait_s = self._waits.get(order.order_id, FIRST_WAIT_S)
         try:
-            async with asyncio.timeout(ASK_TIMEOUT_S):
-                await self.ask(venue, order.order_id)
-        except (VenueError, TimeoutError, ValueError) as e:
-            log.info("order %s stays in doubt: %s: %s", order.order_id, type(e).__name__, e)
-        except (StoreError, Unavailable) as e:
+            await self.ask(venue, order.order_id)
+        except Unavailable as e:
             log.warning("order %s: what the venue said is not stored: %s", order.order_id, e)
+        except Exception as e:  # noqa: BLE001  A plugin may raise anything; the others are asked all the same.
+            log.info("order %s stays in doubt: %s: %s", order.order_id, type(e).__name__, e)
         # Full jitter: many doubts that arose together do not ask together for ever.
         self._waits[order.order_id] = min(LONGEST_WAIT_S, wait_s * 2)
         delay_s = wait_s * self._rng.uniform(0.5, 1.0)
@@ -131,43 +133,52 @@ class Resolver:
         order, ref = account.book.find(order_id), account.book.ref(order_id)
         if order is None or ref is None or not order.is_open:
             return
-        page = await venue.fetch(
-            FetchOrder(
-                symbol=order.symbol,
-                venue_client_order_id=ref.venue_client_order_id,
-                venue_order_id=order.venue_order_id,
+        asked = ref
+        page = await within(
+            venue.fetch(
+                FetchOrder(
+                    symbol=order.symbol,
+                    venue_client_order_id=ref.venue_client_order_id,
+                    venue_order_id=order.venue_order_id,
+                )
             )
         )
-        order = account.book.find(order_id)
-        if order is None or not order.is_open:
+        # The stream and other commands went on meanwhile.
+        order, ref = account.book.find(order_id), account.book.ref(order_id)
+        if order is None or ref is None or not order.is_open:
             return
-        if page.items:
-            await self._found(venue, order, ref, page)
+        if ref.generation != asked.generation:
+            # What was asked about is no longer what stands for the order.
+            return
+        reports = [_about(ref, account.received(report)) for report in page.items]
+        if reports:
+            await self._found(venue, order, ref, page.as_of, reports)
         else:
-            await self._not_found(venue, order, ref, page)
+            await self._not_found(venue, order, ref, page.as_of)
 
     async def _found(
         self,
         venue: AccountPlugins,
         order: Order,
         ref: VenueOrderRef,
-        page: Page[ExecutionReport],
+        as_of: VenueTime,
+        reports: Sequence[ExecutionReport],
     ) -> None:
         account = self._account
         order_id = order.order_id
         account.observations.pop(order_id, None)
-        if any(is_missing_fills(order, report) for report in page.items):
+        if any(is_missing_fills(order, report) for report in reports):
             fills = await self._fetch_fills(venue, order, ref)
             if fills:
                 await account.apply_reports(order_id, fills)
-        order = await account.apply_reports(order_id, page.items)
+        order = await account.apply_reports(order_id, reports)
         if not order.is_open:
             return
         # The venue holds the order open. A cancel or replace that it can no longer take did not happen.
         if not is_settled_after(
             valid_until_ns=ref.command_valid_until_ns,
             valid_until_height=ref.command_valid_until_height,
-            as_of=page.as_of,
+            as_of=as_of,
             capabilities=venue.account.capabilities,
         ):
             return
@@ -181,7 +192,7 @@ class Resolver:
                             refusal,
                             evidence=Evidence(
                                 kind=EvidenceKind.ABSENT_AFTER_EXPIRY,
-                                detail=f"the order stands unchanged at {page.as_of.time_ns}, after the "
+                                detail=f"the order stands unchanged at {as_of.time_ns}, after the "
                                 f"command's validity ended at {ref.command_valid_until_ns}",
                             ),
                         )
@@ -193,22 +204,28 @@ class Resolver:
         venue: AccountPlugins,
         order: Order,
         ref: VenueOrderRef,
-        page: Page[ExecutionReport],
+        as_of: VenueTime,
     ) -> None:
         account = self._account
         if order.acknowledged or order.cum_qty:
-            log.error(
-                "ALARM order %s of %s was acknowledged, and the venue does not find it",
-                order.order_id,
-                account.account,
-            )
+            lag_ns = int(venue.account.capabilities.visibility_lag_s * NS_PER_S)
+            known_since_ns = order.updated_time_ns + account.venue_offset_ns
+            if not order.in_doubt and as_of.time_ns > known_since_ns + lag_ns:
+                log.error(
+                    "ALARM order %s of %s was acknowledged, and the venue does not find it",
+                    order.order_id,
+                    account.account,
+                )
+                await account.lose_sight(
+                    order.order_id, "acknowledged, and the venue does not find it"
+                )
             return
         fills = await self._fetch_fills(venue, order, ref)
         if fills:
             await account.apply_reports(order.order_id, fills)
             return
         seen = account.observations.get(order.order_id, ())
-        seen = (*seen[-7:], Observation(as_of=page.as_of, identity=account.identity))
+        seen = (*seen[-7:], Observation(as_of=as_of, identity=account.identity))
         account.observations[order.order_id] = seen
         if not proves_absence(
             order,
@@ -248,11 +265,38 @@ class Resolver:
             venue_client_order_id=ref.venue_client_order_id,
         )
         while True:
-            page = await venue.fetch(query)
-            fills.extend(page.items)
+            page = await within(venue.fetch(query))
+            fills.extend(_about(ref, self._account.received(report)) for report in page.items)
             if page.next_cursor is None:
                 return fills
             query = replace(query, cursor=page.next_cursor)
+
+
+def _about(ref: VenueOrderRef, report: ExecutionReport) -> ExecutionReport:
+    """Return a report that a targeted query brought, if it is about what was asked.
+
+    Raises:
+        ValueError: It names another order.
+    """
+    if report.venue_client_order_id not in (None, ref.venue_client_order_id):
+        raise ValueError(
+            f"asked about {ref.venue_client_order_id}; the venue answers about "
+            f"{report.venue_client_order_id}"
+        )
+    return report
+
+
+async def within(asking: Awaitable[ResultT]) -> ResultT:
+    """Await a venue's answer for as long as one is worth waiting for.
+
+    Raises:
+        OutcomeUnknown: None came.
+    """
+    try:
+        async with asyncio.timeout(ASK_TIMEOUT_S):
+            return await asking
+    except TimeoutError as e:
+        raise OutcomeUnknown(f"no answer within {ASK_TIMEOUT_S} s") from e
 
 
 _NEVER_HAPPENED = {

@@ -49,6 +49,8 @@ class Fault(StrEnum):
     """It is carried out, and no answer comes as long as anyone waits."""
     NOT_SENT = "NOT_SENT"
     REFUSE = "REFUSE"
+    REFUSE_AFTER = "REFUSE_AFTER"
+    """It is carried out, and the sender is told that it was refused: a repetition inside the plugin."""
     THROTTLE = "THROTTLE"
     GARBAGE = "GARBAGE"
     """It is carried out, and the answer is `ScriptedExchange.garbage`."""
@@ -110,6 +112,8 @@ class ScriptedExchange:
         fill_on_arrival: Quantity of the next orders that fills at once; market orders fill in full.
         garbage: What a garbled answer holds.
         query_errors: Raised by the next queries, one each; None lets one through.
+        hidden_orders: Whether queries for orders find none; those for fills do.
+        unreadable: An order about which a query is answered by nonsense.
         drops: Whether the stream loses what happens, while it looks healthy.
         reference_px: What it tells as the price of everything; None: it tells none.
     """
@@ -141,6 +145,8 @@ class ScriptedExchange:
         self.fill_on_arrival = ZERO
         self.garbage: object = "what?"
         self.query_errors: deque[Exception | None] = deque()
+        self.hidden_orders = False
+        self.unreadable: VenueClientOrderId | None = None
         self.drops = False
         self.reference_px: Decimal | None = Decimal(100)
         self._faults: dict[CommandKind, deque[Fault | None]] = {k: deque() for k in CommandKind}

@@ -152,6 +152,11 @@ class ScriptedVenue(Venue):
                 await asyncio.get_running_loop().create_future()
             case Fault.GARBAGE:
                 return cast("Sequence[ExecutionReport]", exchange.garbage)
+            case Fault.REFUSE_AFTER:
+                # The stream is faster than the second answer.
+                for _ in range(10):
+                    await asyncio.sleep(0)
+                raise VenueRejected("duplicate", reason="DUPLICATE")
             case Fault.EMPTY:
                 return ()
             case Fault.CRASH:
@@ -168,8 +173,11 @@ class ScriptedVenue(Venue):
         if error is not None:
             raise error
         match query:
-            case FetchOrder():
-                return self._page([exchange.status_of(o) for o in self._named(query)][:1])
+            case FetchOrder(venue_client_order_id=name):
+                if name is not None and name == exchange.unreadable:
+                    return self._page([exchange.garbage])
+                found = [] if exchange.hidden_orders else self._named(query)
+                return self._page([exchange.status_of(o) for o in found][:1])
             case FetchOpenOrders():
                 found = [o for o in exchange.shown() if o.is_open]
                 return self._page([exchange.status_of(o) for o in found], query.cursor)

@@ -9,6 +9,7 @@ from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import replace
 from decimal import Decimal
 from enum import Enum
+from functools import partial
 from typing import Any, TypeVar
 from uuid import UUID
 
@@ -212,7 +213,8 @@ class Bench:
     async def ready(self, *names: str) -> None:
         """Turn the clock until the accounts take orders."""
         for name in names or tuple(self.accounts):
-            await self.clock.until(lambda name=name: self.state(name) is AccountState.READY)
+            account = self.account(name)
+            await self.clock.until(partial(_is_ready, account))
 
     def account(self, name: str = "paper") -> Account:
         return self.engine.account(name)
@@ -358,6 +360,10 @@ class Bench:
         )
         assert known is not None
         return known.order
+
+
+def _is_ready(account: Account) -> bool:
+    return account.state is AccountState.READY
 
 
 def trade_ids(fills: Sequence[Fill]) -> list[TradeId]:

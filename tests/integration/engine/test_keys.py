@@ -70,6 +70,7 @@ async def test_a_key_with_other_parameters_is_refused_while_the_first_call_runs(
     bench: Bench,
 ) -> None:
     await bench.start()
+    bench.exchange.hold()
     bench.exchange.script(CommandKind.NEW, Fault.HANG)
     first = bench.later(bench.place(idempotency_key="k"))
     await bench.clock.until(lambda: bench.exchange.requests, step_s=0)
