@@ -64,7 +64,9 @@ def lint(session: nox.Session) -> None:
 def types(session: nox.Session) -> None:
     """Both checkers, strict; and nothing unknown in what users import."""
     _install(session, *DEV)
-    session.run("mypy", "src/tradegw", "plugins/tradegw-mock/src", "codegen")
+    session.run(
+        "mypy", "src/tradegw", "plugins/tradegw-mock/src", "codegen", "examples", "benchmarks"
+    )
     session.run("pyright", "--pythonpath", _python(session))
     session.run(
         "pyright", "--pythonpath", _python(session), "--ignoreexternal", "--verifytypes", "tradegw"

@@ -7,19 +7,19 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from unittest.mock import patch
 
-from tradegw.store import sqlite as store
+from tradegw.store.connections import open_writer
 
 __all__ = ["slow_commits"]
 
 
 @contextmanager
 def slow_commits(delay_ms: float) -> Iterator[None]:
-    """Add some milliseconds to each commit of the stores opened meanwhile, and assert that they are durable."""
-    before = store.open_writer
+    """Add some milliseconds to each commit of the stores opened meanwhile; asserts that they are durable."""
 
     def slowed(path: Path) -> sqlite3.Connection:
-        connection = before(path)
+        connection = open_writer(path)
         assert connection.execute("PRAGMA synchronous").fetchone() == (2,)
         if delay_ms:
             connection.set_trace_callback(wait)
@@ -29,8 +29,5 @@ def slow_commits(delay_ms: float) -> Iterator[None]:
         if statement == "COMMIT":
             time.sleep(delay_ms / 1000)
 
-    store.open_writer = slowed
-    try:
+    with patch("tradegw.store.sqlite.open_writer", slowed):
         yield
-    finally:
-        store.open_writer = before

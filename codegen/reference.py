@@ -78,12 +78,12 @@ def settings() -> str:
                 f"| `{field.name}` | `{name}` | {default} |".replace(" | None`", " or none`")
             )
         parts.append("")
-    for title, kind in (
+    for title, table in (
         ("venues.NAME", config.VenueConfig),
         ("accounts.NAME", config.AccountConfig),
     ):
         parts.append(f"## `[{title}]`\n")
-        parts.append(_docstring(kind))
+        parts.append(_docstring(table))
     return "\n".join(parts)
 
 
@@ -122,8 +122,9 @@ def reasons() -> str:
         NOTE.format(source="src/tradegw"),
         "# Reason codes\n",
         (
-            "What an error, or an order's `reason`, says in a word that programs can rely on. "
-            "A venue's own codes appear beside these. On gRPC they stand in `google.rpc.ErrorInfo.reason`, domain `tradegw`.\n"
+            "What an error, or an order's `reason`, says in a word that programs can rely on. A venue's own "
+            "codes appear beside these. On gRPC they stand in `google.rpc.ErrorInfo.reason`, domain "
+            "`tradegw`.\n"
         ),
         "| code | given in |\n| --- | --- |",
     ]
