@@ -29,7 +29,6 @@ __all__ = ["RemoteSession"]
 log = logging.getLogger(__name__)
 
 _COMMANDS_MAX: Final = 256
-_END_TIMEOUT_S: Final = 10.0
 
 Call = grpc.aio.StreamStreamCall[pb.TradeSessionRequest, pb.TradeSessionResponse]
 
@@ -69,7 +68,7 @@ class RemoteSession:
         """End the session; its open orders are cancelled by then, where that was asked for."""
         self._is_over = True
         if self._link is not None:
-            await self._link.end()
+            await self._link.end(self._timeout_s)
 
     async def place_order(
         self, order: NewOrder | None = None, /, **fields: Unpack[NewOrderFields]
@@ -176,16 +175,16 @@ class _Link:
         finally:
             self._asked.pop(number, None)
 
-    async def end(self) -> None:
+    async def end(self, timeout_s: float) -> None:
         """Say that nothing more comes, and wait until the gateway has closed the session."""
         self._writer.cancel()
         try:
-            async with asyncio.timeout(_END_TIMEOUT_S):
+            async with asyncio.timeout(timeout_s):
                 with suppress(asyncio.CancelledError, asyncio.InvalidStateError):
                     await self._call.done_writing()
                 await asyncio.wait([self._writer, self._reader])
         except TimeoutError:
-            log.warning("the gateway did not end the session within %g s", _END_TIMEOUT_S)
+            log.warning("the gateway did not end the session within %g s", timeout_s)
         finally:
             self._call.cancel()
             self._reader.cancel()

@@ -100,9 +100,11 @@ class _Thread:
             str, int
         ] = {}  # Number of the last item that the reader got, or began after.
         self._heard: dict[str, int] = {}  # What the next item on this connection must follow.
+        self._fresh: dict[str, int] = {}  # Items of a message that the reader has not got yet.
 
     def begin(self) -> list[pb.Position]:
         """Return where a new connection begins."""
+        self._fresh.clear()
         self._heard = {account: seq for account, seq in self.position.items() if seq != -1}
         return write_positions(self.position)
 
@@ -121,12 +123,14 @@ class _Thread:
                 f"the stream of {item.account} has a gap: {item.seq} follows {item.prev_seq}, "
                 f"and we are at {heard}"
             )
-        given = self._given.get(item.account, item.prev_seq)
-        self._heard[item.account] = self._given[item.account] = item.seq
+        given = self._fresh.get(item.account) or self._given.get(item.account, item.prev_seq)
+        self._heard[item.account] = self._fresh[item.account] = item.seq
         return given
 
     def move(self, positions: Iterable[pb.Position]) -> Mapping[AccountName, int]:
-        """Take the new position; items and position of one message go together."""
+        """Take the message: its items and its position go together."""
+        self._given.update(self._fresh)
+        self._fresh.clear()
         moved = {AccountName(p.account): p.after_seq for p in positions}
         for account, seq in moved.items():
             self.position[account] = seq

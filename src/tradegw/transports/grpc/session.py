@@ -31,6 +31,8 @@ IN_FLIGHT_MAX: Final = 1024
 """Commands that were read and whose results have not left. At the bound nothing more is read."""
 
 _RESULTS_MAX: Final = 256
+# Callers take messages of 4 MiB by default; one result may be long by itself, but must not be joined by more.
+_RESULTS_BYTES: Final = 1024 * 1024
 _LEASE_MAX_MS: Final = 86_400_000
 
 
@@ -202,7 +204,11 @@ class _Desk:
         results = self._results
         while True:
             while results:
-                batch = [results.popleft() for _ in range(min(len(results), _RESULTS_MAX))]
+                batch = [results.popleft()]
+                size = batch[0].ByteSize()
+                while results and len(batch) < _RESULTS_MAX and size < _RESULTS_BYTES:
+                    batch.append(results.popleft())
+                    size += batch[-1].ByteSize()
                 yield batch
                 self._held -= len(batch)
                 self._room.set()

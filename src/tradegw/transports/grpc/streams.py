@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import aclosing
-from typing import Any, cast
+from typing import Any, Final, TypeVar, cast
 
 from tradegw.errors import Unavailable
 from tradegw.gateway import Gateway, StreamBatch
@@ -15,6 +15,11 @@ from tradegw.transports.grpc.interceptor import Interrupted
 from tradegw.transports.grpc.requests import read_positions, write_positions
 
 __all__ = ["stream_fills", "stream_orders"]
+
+ItemT = TypeVar("ItemT", pb.OrderItem, pb.FillItem)
+
+# Callers take messages of 4 MiB by default. Most batches are far below.
+_ITEMS_BYTES: Final = 1024 * 1024
 
 # The key in the `ErrorInfo` of a stream's end; its value is `account:seq,...`.
 RESUME_AFTER = "resume_after"
@@ -38,16 +43,19 @@ async def stream_orders(
         symbol=request.filter.symbol if request.filter.HasField("symbol") else None,
     )
     async for batch in _until_closed(batches, closing, told):
+        items = [
+            pb.OrderItem(
+                account=item.account,
+                seq=item.seq,
+                prev_seq=item.prev_seq,
+                event=write_event(item.event),
+            )
+            for item in batch.orders
+        ]
+        for part in _parts(items):
+            yield pb.StreamOrdersResponse(items=part, position=write_positions(told.pass_by(part)))
         yield pb.StreamOrdersResponse(
-            items=[
-                pb.OrderItem(
-                    account=item.account,
-                    seq=item.seq,
-                    prev_seq=item.prev_seq,
-                    event=write_event(item.event),
-                )
-                for item in batch.orders
-            ],
+            items=items,
             caught_up=batch.caught_up,
             position=write_positions(told.tell(batch)),
         )
@@ -64,19 +72,34 @@ async def stream_fills(
         symbol=request.filter.symbol if request.filter.HasField("symbol") else None,
     )
     async for batch in _until_closed(batches, closing, told):
+        items = [
+            pb.FillItem(
+                account=item.account,
+                seq=item.seq,
+                prev_seq=item.prev_seq,
+                fill=write_fill(item.fill),
+            )
+            for item in batch.fills
+        ]
+        for part in _parts(items):
+            yield pb.StreamFillsResponse(items=part, position=write_positions(told.pass_by(part)))
         yield pb.StreamFillsResponse(
-            items=[
-                pb.FillItem(
-                    account=item.account,
-                    seq=item.seq,
-                    prev_seq=item.prev_seq,
-                    fill=write_fill(item.fill),
-                )
-                for item in batch.fills
-            ],
+            items=items,
             caught_up=batch.caught_up,
             position=write_positions(told.tell(batch)),
         )
+
+
+def _parts(items: list[ItemT]) -> Iterator[list[ItemT]]:
+    """Take messages off the front of `items` until the rest fits into one."""
+    begin = size = 0
+    for i, item in enumerate(items):
+        item_size = item.ByteSize()
+        if size + item_size > _ITEMS_BYTES and i > begin:
+            yield items[begin:i]
+            begin, size = i, 0
+        size += item_size
+    del items[:begin]
 
 
 class _Told:
@@ -92,6 +115,12 @@ class _Told:
             for account, seq in batch.position.items()
             if batch.caught_up or self.position.get(account) != seq
         }
+        self.position.update(moved)
+        return moved
+
+    def pass_by(self, items: Sequence[pb.OrderItem | pb.FillItem]) -> Mapping[str, int]:
+        """Return the position after a part of a batch."""
+        moved = {item.account: item.seq for item in items}
         self.position.update(moved)
         return moved
 
