@@ -60,12 +60,38 @@ COMMANDS: Final[tuple[CommandInfo, ...]] = tuple(
         (_LOOK, "positions", "lists:positions", "Show open positions, or close one."),
         (_LOOK, "venues", "lists:venues", "Show venues, and whether their accounts take orders."),
         (_LOOK, "instruments", "lists:instruments", "Show what can be traded at a venue."),
+        (_LOOK, "explain", "explain:explain", "Tell the story of an order, from the record."),
+        (_LOOK, "verify", "verify:verify", "Check the record, and compare it with an anchor."),
+        (_ACT, "halt", "control:halt", "Refuse new orders, durably."),
+        (_ACT, "resume", "control:resume", "Lift a halt."),
+        (_ACT, "halts", "control:halts", "List the halts in force."),
+        (_ACT, "resolve", "control:resolve", "Decide an order in doubt by hand."),
+        (_SETUP, "init", "setup:init", "Write a configuration with comments."),
+        (_SETUP, "config check", "setup:config_check", "Print what is in force, and from where."),
+        (
+            _SETUP,
+            "config print-default",
+            "setup:config_print_default",
+            "Print the configuration that init writes.",
+        ),
+        (_SETUP, "migrate up", "setup:migrate_up", "Take the store's schema forwards."),
+        (_SETUP, "migrate down", "setup:migrate_down", "Take the store's schema back."),
+        (_SETUP, "migrate status", "setup:migrate_status", "Show the schema's migrations."),
+        (
+            _SETUP,
+            "migrate check",
+            "setup:migrate_check",
+            "Say whether this release can run on the store.",
+        ),
+        (_SETUP, "plugins", "plugins:plugins", "List plugins, and why one was skipped."),
     )
 )
 """Every built-in command. Plugins add theirs through the hook `tradegw_cli`."""
 
 _GROUP_HELP: Final = {
     "order": "Place, cancel, replace and show single orders.",
+    "config": "Check and print the configuration.",
+    "migrate": "Take the store's schema forwards and back.",
 }
 
 _INTRO: Final = (

@@ -6,7 +6,7 @@ import asyncio
 import os
 import re
 import sys
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Generator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -100,7 +100,7 @@ def find_target(asking: Asking, config: Config | None = None) -> str:
 
 
 @contextmanager
-def telling(key: str) -> Iterator[None]:
+def telling(key: str) -> Generator[None]:
     """Note the key on whatever leaves the outcome open, so that the caller can ask again."""
     try:
         yield
@@ -160,11 +160,11 @@ async def wanted_order(
     """Return the id of the order that the caller named, in one of the two ways.
 
     Raises:
-        InvalidOrder: Neither or both were given, or the id is no UUID.
+        ConfigError: Neither or both were given, or the id is no UUID.
         NotFound: The account has no order of that client order id.
     """
     if (order is None) == (client_order_id is None):
-        raise InvalidOrder(
+        raise ConfigError(
             "name the order by its id, or by --account and --client-order-id",
             reason="INVALID_FIELD",
         )
@@ -172,12 +172,12 @@ async def wanted_order(
         try:
             return OrderId(UUID(order))
         except ValueError:
-            raise InvalidOrder(
+            raise ConfigError(
                 f"an order's id is a UUID, such as `tradegw orders` prints; found {order[:80]!r}",
                 reason="INVALID_FIELD",
             ) from None
     if account is None:
-        raise InvalidOrder(
+        raise ConfigError(
             "a client order id is unique within an account: give --account too",
             reason="INVALID_FIELD",
         )
@@ -208,14 +208,16 @@ async def find_order_id(
         client_order_id=ClientOrderId(name),
     )
     found = (await gateway.list_orders(where, page_size=2)).items
-    if not found:
-        raise NotFound(
-            f"there is no order with the id or client order id {name[:80]!r}",
-            reason="UNKNOWN_ORDER",
-        )
-    if len(found) > 1:
-        raise InvalidOrder(
-            f"several accounts have an order {name[:80]!r}: give --account, or the order's id",
-            reason="AMBIGUOUS_ORDER",
-        )
-    return found[0].order_id
+    match found:
+        case (one,):
+            return one.order_id
+        case ():
+            raise NotFound(
+                f"there is no order with the id or client order id {name[:80]!r}",
+                reason="UNKNOWN_ORDER",
+            )
+        case _:
+            raise InvalidOrder(
+                f"several accounts have an order {name[:80]!r}: give --account, or the order's id",
+                reason="AMBIGUOUS_ORDER",
+            )

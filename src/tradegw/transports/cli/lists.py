@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 from cyclopts import Parameter
 
-from tradegw.errors import InvalidOrder
+from tradegw.errors import ConfigError
 from tradegw.gateway.api import Gateway
 from tradegw.gateway.record import Record
 from tradegw.model import (
@@ -94,11 +94,11 @@ async def orders(
         statuses = tuple(OrdStatus.of(text) for text in status)
         which_side = None if side is None else Side.of(side)
     except ValueError as e:
-        raise InvalidOrder(str(e), reason="INVALID_FIELD") from e
+        raise ConfigError(str(e), reason="INVALID_FIELD") from e
     if is_open:
         statuses = tuple(s for s in statuses or OrdStatus if s.is_open)
         if not statuses:
-            raise InvalidOrder(
+            raise ConfigError(
                 "--open and --status contradict each other: the statuses are of closed orders",
                 reason="INVALID_FIELD",
             )
@@ -186,7 +186,7 @@ async def fills(
     try:
         which_side = None if side is None else Side.of(side)
     except ValueError as e:
-        raise InvalidOrder(str(e), reason="INVALID_FIELD") from e
+        raise ConfigError(str(e), reason="INVALID_FIELD") from e
     async with reading(asking) as source:
         order_id: OrderId | None = None
         if order is not None:
@@ -315,7 +315,7 @@ async def positions(
 
 async def _close_position(account: Sequence[str], symbol: str, key: str, asking: Asking) -> int:
     if len(account) != 1:
-        raise InvalidOrder(
+        raise ConfigError(
             f"--close needs exactly one --account; found {len(account)}", reason="INVALID_FIELD"
         )
     with telling(key):
@@ -407,10 +407,10 @@ async def pages(
     """Read as many pages as hold `limit` items.
 
     Raises:
-        InvalidOrder: The limit is not above zero.
+        ConfigError: The limit is not above zero.
     """
     if limit < 1:
-        raise InvalidOrder(f"--limit must be above zero; found {limit}", reason="INVALID_FIELD")
+        raise ConfigError(f"--limit must be above zero; found {limit}", reason="INVALID_FIELD")
     items: list[ItemT] = []
     token: Cursor | None = None
     while len(items) < limit:

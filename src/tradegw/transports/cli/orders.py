@@ -8,7 +8,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from tradegw.errors import InvalidOrder
+from tradegw.errors import ConfigError
 from tradegw.model import Order, OrdStatus
 from tradegw.transports.cli.asking import (
     Asking,
@@ -230,7 +230,7 @@ def _tags(texts: Sequence[str]) -> dict[str, str]:
     for text in texts:
         name, equals, value = text.partition("=")
         if not equals or not name:
-            raise InvalidOrder(
+            raise ConfigError(
                 f"--tag is name=value, such as strategy=maker; found {text[:80]!r}",
                 reason="INVALID_FIELD",
             )
@@ -246,7 +246,7 @@ def _instant(text: str) -> int:
     except ValueError:
         instant = None
     if instant is None or instant.tzinfo is None:
-        raise InvalidOrder(
+        raise ConfigError(
             "--expire-time is ISO 8601 with a zone, such as 2030-01-31T12:00:00Z, or nanoseconds since "
             f"the epoch; found {text[:80]!r}",
             reason="INVALID_FIELD",

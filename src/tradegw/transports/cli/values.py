@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from decimal import Decimal
 from enum import Enum
-from typing import Any
+from typing import Any, cast
 from uuid import UUID
 
 from tradegw.model import plain
@@ -32,12 +32,14 @@ def jsonable(value: Any) -> Any:
     if isinstance(value, bytes):
         return value.hex()
     if isinstance(value, Mapping):
-        items: Mapping[Any, Any] = value
-        return {str(key): jsonable(item) for key, item in items.items()}
+        return _jsonable_mapping(cast("Mapping[Any, Any]", value))  # type: ignore[redundant-cast]
     if isinstance(value, (list, tuple)):
-        elements: list[Any] = list(value)  # pyright: ignore[reportUnknownArgumentType]
-        return [jsonable(element) for element in elements]
+        return [jsonable(element) for element in cast("Sequence[Any]", value)]
     return value
+
+
+def _jsonable_mapping(items: Mapping[Any, Any]) -> dict[str, Any]:
+    return {str(key): jsonable(item) for key, item in items.items()}
 
 
 def to_json(value: Any) -> str:
