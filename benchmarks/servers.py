@@ -19,7 +19,7 @@ import grpc.aio
 from benchmarks.slow import slow_commits
 from tradegw.gateway.clock import SystemClock
 from tradegw.gateway.config import load_config
-from tradegw.gateway.open import run_gateway
+from tradegw.gateway.open import run_gateway, wait_ready
 from tradegw.trading.v1 import order_pb2, trading_gateway_pb2_grpc
 from tradegw.trading.v1 import trading_gateway_pb2 as pb
 from tradegw.transports.grpc.server import serve
@@ -128,6 +128,7 @@ async def _gateway(directory: str, delay_ms: float) -> None:
                 metrics=running.metrics,
             ) as door,
         ):
+            await wait_ready(running.gateway, 10)
             print(door.address, flush=True)
             await _until_closed()
 

@@ -26,7 +26,7 @@ from tradegw.ports import Clock, Store
 from tradegw.store import open_store, sqlite_path
 from tradegw.venue import Feedback, Venue
 
-__all__ = ["RunningGateway", "open_gateway", "plan_accounts", "run_gateway"]
+__all__ = ["RunningGateway", "open_gateway", "plan_accounts", "run_gateway", "wait_ready"]
 
 log = logging.getLogger(__name__)
 
@@ -79,7 +79,7 @@ async def open_gateway(
     async with run_gateway(
         checked, plugins=plugins, clock=clock or SystemClock(), wait_for_store=False
     ) as running:
-        await _wait_ready(running.gateway, ready_timeout_s)
+        await wait_ready(running.gateway, ready_timeout_s)
         yield running.gateway
 
 
@@ -92,7 +92,8 @@ def _config(config: str | Path | Mapping[str, Any] | Config | None) -> Config:
     return load_config(config)
 
 
-async def _wait_ready(gateway: LocalGateway, timeout_s: float) -> None:
+async def wait_ready(gateway: LocalGateway, timeout_s: float) -> None:
+    """Wait until every account takes orders, at most so long; those that do not are named in the log."""
     accounts = gateway.engine.accounts
     try:
         async with asyncio.timeout(timeout_s):
