@@ -158,10 +158,11 @@ async def replay(target: str, after: list[tuple[str, int]], *, count: int) -> Fi
             )
             got = 0
             stream = stub.StreamFills(request)
-            async for message in stream:
-                got += len(message.items)
-                if got >= count:
-                    break
+            async with asyncio.timeout(60):
+                async for message in stream:
+                    got += len(message.items)
+                    if got >= count:
+                        break
             stream.cancel()
 
         figures = await hammer(call, count=5, callers=1)
@@ -183,14 +184,15 @@ async def trade(target: str, count: int) -> None:
     async with tradegw.connect(target) as gateway:
 
         async def one() -> None:
-            await gateway.place_order(
+            order = await gateway.place_order(
                 account="paper",
                 symbol="BTC/USDT",
                 side="BUY",
                 ord_type="MARKET",
                 time_in_force="IOC",
-                order_qty="0.00001",
+                order_qty="0.0001",
             )
+            assert order.ord_status is tradegw.OrdStatus.FILLED, order
 
         for _ in range(count // 50):
             await asyncio.gather(*(one() for _ in range(50)))
