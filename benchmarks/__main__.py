@@ -105,7 +105,9 @@ async def session(target: str, *, count: int, in_flight: int) -> Figures:
 
 async def embedded(directory: str, *, count: int, callers: int) -> Figures:
     """Measure place_order in this process."""
-    async with tradegw.open(config(directory)) as gateway:
+    # A venue in memory is another instance at each start, so each run has a record of its own.
+    own = tempfile.mkdtemp(dir=directory)
+    async with tradegw.open(config(own)) as gateway:
         qty, price = Decimal("0.001"), Decimal(PRICE)
 
         def call() -> Awaitable[object]:
