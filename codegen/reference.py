@@ -11,10 +11,8 @@ import inspect
 import re
 import subprocess
 import sys
-import textwrap
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
@@ -158,13 +156,13 @@ def commands() -> str:
         "# Commands\n",
         _help(),
     ]
-    top = _command_names(_help())
-    for name in top:
-        text = _help(name)
+    for name in _command_names():
+        text = _help(*name.split())
         parts.append(f"## `tradegw {name}`\n\n{text}")
+        # A plugin's command is a group of its own.
         parts.extend(
-            f"### `tradegw {name} {below}`\n\n{_help(name, below)}"
-            for below in _command_names(text)
+            f"## `tradegw {name} {below}`\n\n{_help(*name.split(), below)}"
+            for below in re.findall(r"^│ ([a-z][a-z-]*)  +[A-Z]", text, re.MULTILINE)
         )
     return "\n".join(parts)
 
@@ -181,17 +179,25 @@ def _help(*command: str) -> str:
     return "```text\n" + "\n".join(lines) + "\n```\n"
 
 
-def _command_names(text: str) -> list[str]:
-    block = re.search(r"╭─ Commands ─.*?╰─", text, re.DOTALL)
-    if block is None:
-        return []
-    names = re.findall(r"^│ ([a-z][a-z-]*)  ", block.group(0), re.MULTILINE)
-    return [name for name in names if name != "help"]
+def _command_names() -> list[str]:
+    """Return the commands that the top-level help lists, `order place` and the like."""
+    return re.findall(r"^  ([a-z][a-z-]*(?: [a-z-]+)?)  +[A-Z]", _help(), re.MULTILINE)
 
 
-def _docstring(thing: Any) -> str:
-    text = inspect.cleandoc(thing.__doc__ or "")
-    return textwrap.dedent(text) + "\n"
+def _docstring(thing: object) -> str:
+    """Return a docstring as Markdown: sections such as `Args:` become lists."""
+    lines: list[str] = []
+    for line in inspect.cleandoc(thing.__doc__ or "").splitlines():
+        text = line.strip()
+        if re.fullmatch(r"(Args|Attributes|Raises|Returns):", line):
+            lines.append(f"**{text}**\n")
+        elif entry := re.match(r"    (?! )([\w, ]+): (.*)", line):
+            lines.append(f"- `{entry[1]}`: {entry[2]}")
+        elif line.startswith("        "):
+            lines.append(f"  {text}")
+        else:
+            lines.append(text)
+    return "\n".join(lines) + "\n"
 
 
 PAGES: dict[str, Callable[[], str]] = {
