@@ -90,6 +90,10 @@ class NativeDoor:
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve one connection until it ends."""
+        if self.is_closing:
+            # It was accepted while the door closed.
+            writer.transport.abort()
+            return
         connection = _Connection(self, reader, writer)
         task = asyncio.current_task()
         assert task is not None
