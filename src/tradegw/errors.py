@@ -11,7 +11,7 @@
     ├── Unavailable             nothing was stored: try again with the same key
     ├── StoreError              the record cannot be used
     │   ├── StoreInUse          another process writes this store
-    │   ├── StoreUnavailable    nothing was stored: it was not asked to commit
+    │   ├── StoreUnavailable    nothing was stored: it was not asked to commit (an `Unavailable` as well)
     │   ├── CommitUnknown       the store was asked to commit, and nobody knows whether it did
     │   ├── StoreCorrupt        what is stored contradicts itself
     │   └── SchemaMismatch      the schema is newer or older than this program can use
@@ -131,7 +131,7 @@ class StoreInUse(StoreError):
     reason = "STORE_IN_USE"
 
 
-class StoreUnavailable(StoreError):
+class StoreUnavailable(StoreError, Unavailable):
     """The store could not be reached, or refused, before it was asked to commit: nothing was stored."""
 
     reason = "STORE_UNAVAILABLE"

@@ -425,10 +425,9 @@ class Account:
                         "ALARM account %s: %s of order %s", self.account, event.event_type, order_id
                     )
             if order.is_open and any(is_missing_fills(order, report) for report in stamped):
+                # Until the resolver has asked: a close that waits for these fills is not told again.
                 self.missing_fills.add(order_id)
                 self.wake_resolver.set()
-            else:
-                self.missing_fills.discard(order_id)
             if request.request_id:
                 events = tuple(
                     replace(e, request_id=request.request_id, trace_id=request.trace_id)

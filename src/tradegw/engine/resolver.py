@@ -174,6 +174,8 @@ class Resolver:
         order = await account.apply_reports(order_id, reports)
         if not order.is_open:
             return
+        if not any(is_missing_fills(order, report) for report in reports):
+            account.missing_fills.discard(order_id)
         # The venue holds the order open. A cancel or replace that it can no longer take did not happen.
         if not is_settled_after(
             valid_until_ns=ref.command_valid_until_ns,

@@ -110,6 +110,7 @@ class ScriptedExchange:
         request_validity_s: How long a request is valid; None: for ever.
         clock_offset_s: How far its clock is ahead of ours.
         fill_on_arrival: Quantity of the next orders that fills at once; market orders fill in full.
+        answer_also: Reports that the next answer to a placement holds beside its own.
         garbage: What a garbled answer holds.
         query_errors: Raised by the next queries, one each; None lets one through.
         hidden_orders: Whether queries for orders find none; those for fills do.
@@ -143,6 +144,7 @@ class ScriptedExchange:
         self.request_validity_s: float | None = 5.0
         self.clock_offset_s = 0.0
         self.fill_on_arrival = ZERO
+        self.answer_also: list[ExecutionReport] = []
         self.garbage: object = "what?"
         self.query_errors: deque[Exception | None] = deque()
         self.hidden_orders = False
@@ -273,6 +275,8 @@ class ScriptedExchange:
         if at_once:
             self._trade(placed, at_once, placed.price or self.reference_px or Decimal(1))
         reports.extend(self.trades[before:])
+        reports.extend(self.answer_also)
+        self.answer_also = []
         if placed.is_open and request.time_in_force in (TimeInForce.IOC, TimeInForce.FOK):
             reports.append(self.cancel(placed))
         return reports

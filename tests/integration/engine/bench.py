@@ -323,6 +323,11 @@ class Bench:
 
     async def fills(self, account: str = "paper", **where: Any) -> list[Fill]:
         """Read the stream of fills from its start to its head."""
+        # A commit can be read a moment before it is announced.
+        head = await self.store.inner.get_head(AccountName(account))
+        await self.clock.until(
+            lambda: self.engine.hub.head(AccountName(account)) >= head.seq, step_s=0
+        )
         found: list[Fill] = []
         previous = 0
         stream: AsyncIterator[Any] = self.gateway.stream_fills(accounts=[account], **where)
