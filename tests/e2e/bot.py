@@ -1,0 +1,40 @@
+"""A bot that embeds the gateway, to be killed and run again. It prints nothing that is not true.
+
+    python bot.py CONFIG CALLERS ORDERS
+
+Each of the callers places its orders one after the other, under the same keys at every run. At the end it
+waits until nothing is in doubt, and prints the order id of each key.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+
+import tradegw
+from tests.e2e.orders import an_order, is_settled
+
+SETTLE_S = 60.0
+
+
+async def main(config: str, callers: int, orders: int) -> None:
+    answers: dict[str, str] = {}
+    async with tradegw.open(config) as gateway:
+
+        async def call(number: int) -> None:
+            for i in range(orders):
+                key = f"k0-c{number}-o{i}"
+                answers[key] = str((await gateway.place_order(**an_order(key))).order_id)
+
+        async with asyncio.TaskGroup() as group:
+            for number in range(callers):
+                group.create_task(call(number))
+        async with asyncio.timeout(SETTLE_S):
+            while not await is_settled(gateway):
+                await asyncio.sleep(0.1)
+    json.dump(answers, sys.stdout)
+
+
+if __name__ == "__main__":
+    asyncio.run(main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3])))

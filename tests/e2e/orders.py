@@ -1,0 +1,38 @@
+"""The orders that stand for keys, so that everybody who sends a key again sends the same order."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tradegw import Gateway, OrderFilter, OrdStatus
+
+__all__ = ["an_order", "is_settled"]
+
+
+def an_order(key: str) -> dict[str, Any]:
+    """Return the order of a key such as `k3-c12-o0`: resting, market, or taking more than there is."""
+    number = sum(int(part[1:]) for part in key.split("-"))
+    fields: dict[str, Any] = {
+        "account": "paper",
+        "symbol": "BTC/USDT",
+        "side": "buy" if number % 2 else "sell",
+        "idempotency_key": key,
+    }
+    match number % 3:
+        case 0:
+            price = "30000" if number % 2 else "130000"
+            return {**fields, "ord_type": "limit", "order_qty": "0.001", "price": price}
+        case 1:
+            return {**fields, "ord_type": "market", "time_in_force": "IOC", "order_qty": "0.001"}
+        case _:
+            price = "130000" if number % 2 else "30000"
+            return {**fields, "ord_type": "limit", "order_qty": "0.002", "price": price}
+
+
+async def is_settled(gateway: Gateway) -> bool:
+    """Whether every account takes orders, and of none is anything unknown."""
+    accounts = [account for venue in await gateway.list_venues() for account in venue.accounts]
+    if any(account.state != "READY" or account.in_doubt for account in accounts):
+        return False
+    unanswered = OrderFilter(statuses=(OrdStatus.PENDING_NEW,))
+    return not (await gateway.list_orders(unanswered)).items
