@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from tradegw.engine.crash import CrashPoint
 from tradegw.gateway.config import Config
 from tradegw.plugins import PluginInfo, load_plugins
 
 if TYPE_CHECKING:
     import cyclopts
 
-__all__ = ["PluginInfo", "add_commands", "check_config", "list_plugins"]
+__all__ = ["CrashPoint", "PluginInfo", "add_commands", "check_config", "list_plugins"]
 
 
 def add_commands(app: cyclopts.App) -> None:

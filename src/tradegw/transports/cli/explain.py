@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final
 
-from tradegw.model import EventType, EvidenceKind, Order, OrderEvent, plain
+from tradegw.model import CommandKind, EventType, EvidenceKind, Order, OrderEvent, plain
 from tradegw.transports.cli.asking import Asking, find_order_id, reading
 from tradegw.transports.cli.show import console, instant, number, print_json, styled_status
 from tradegw.transports.cli.values import clean, jsonable
 
-__all__ = ["explain", "tell"]
+__all__ = ["event_fields", "explain", "tell"]
 
 _ASKING = Asking()
 _NS_PER_MS = 1_000_000
@@ -50,12 +50,12 @@ async def explain(order: str, /, *, account: str | None = None, asking: Asking =
         found = await source.get_order(order_id)
         events = await source.list_order_events(order_id)
     if asking.json:
-        print_json({"order": found, "events": [_event(event) for event in events]})
+        print_json({"order": found, "events": [event_fields(event) for event in events]})
     else:
         _show(found, events)
 
 
-def _event(event: OrderEvent) -> dict[str, Any]:
+def event_fields(event: OrderEvent) -> dict[str, Any]:
     """Return an event for programs: of the order only what it moved."""
     fields: dict[str, Any] = jsonable(event)
     order: dict[str, Any] | None = fields.pop("order")
@@ -228,7 +228,14 @@ def _new_terms(order: Order) -> str:
 
 
 def _command(event: OrderEvent) -> str:
-    return f"the {event.command.lower()}" if event.command is not None else "the command"
+    return _COMMANDS[event.command] if event.command is not None else "a command"
+
+
+_COMMANDS: Final = {
+    CommandKind.NEW: "the order",
+    CommandKind.CANCEL: "the cancel",
+    CommandKind.REPLACE: "the replace",
+}
 
 
 def _why(event: OrderEvent) -> str:

@@ -119,8 +119,10 @@ class _Stop:
 
     def listen(self) -> None:
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._ask, number)
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            # `nohup` had it ignored, for a reason.
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                loop.add_signal_handler(number, self._ask, number)
 
     def _ask(self, number: signal.Signals) -> None:
         if self.asked.is_set() and number is signal.SIGINT:
