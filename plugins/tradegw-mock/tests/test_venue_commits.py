@@ -13,7 +13,7 @@ import pytest
 from tradegw_mock.exchange import Change, Store, StoreError
 from tradegw_mock.feed import Feed, FeedGap
 
-from tradegw import OrdStatus, OutcomeUnknown
+from tradegw import NotSent, OrdStatus, OutcomeUnknown, VenueError
 from tradegw.venue import FetchBalances, StreamGap, StreamItem, StreamReady
 
 from .helpers import World
@@ -28,19 +28,19 @@ class Gate:
         self.open.set()
         self.arrived = threading.Event()
         self.commits = 0
-        self.fails = False
-        self.fails_after = False
+        self.fails: Exception | None = None
+        self.fails_after: Exception | None = None
         commit = Store.commit
 
         def gated(store: Store, changes: Sequence[Change]) -> None:
             self.arrived.set()
             assert self.open.wait(30)
-            if self.fails:
-                raise StoreError("the disk is full")
+            if self.fails is not None:
+                raise self.fails
             commit(store, changes)
             self.commits += 1
-            if self.fails_after:
-                raise StoreError("the disk says no, and did it all the same")
+            if self.fails_after is not None:
+                raise self.fails_after
 
         monkeypatch.setattr(Store, "commit", gated)
 
@@ -133,17 +133,25 @@ async def test_a_caller_who_goes_away_cancels_only_its_waiting(
     assert found.ord_status is OrdStatus.NEW
 
 
+@pytest.mark.parametrize(
+    "error",
+    [StoreError("the disk is full"), RuntimeError("a defect")],
+    ids=["a full disk", "a defect"],
+)
 @pytest.mark.parametrize("was_done", [False, True], ids=["not committed", "committed all the same"])
 async def test_a_failing_file_leaves_the_outcome_unknown_and_the_exchange_comes_back(
-    account: Account, gate: Gate, was_done: bool
+    account: Account, gate: Gate, was_done: bool, error: Exception
 ) -> None:
     await account.place(an_order("c0"))
     items = account.hooks.stream(0)
     await ready(items)
-    gate.fails, gate.fails_after = not was_done, was_done
+    if was_done:
+        gate.fails_after = error
+    else:
+        gate.fails = error
     with pytest.raises(OutcomeUnknown):
         await account.place(an_order("c1"))
-    gate.fails = gate.fails_after = False
+    gate.fails = gate.fails_after = None
     item: Any = await anext(items)
     assert isinstance(item, StreamGap)
     await ready(items)
@@ -153,6 +161,49 @@ async def test_a_failing_file_leaves_the_outcome_unknown_and_the_exchange_comes_
     await account.place(an_order("c2"))
     report = await next_report(items)
     assert report.venue_client_order_id == "c2"
+
+
+async def test_while_the_file_is_away_nothing_is_taken(account: Account, gate: Gate) -> None:
+    gate.fails = StoreError("the disk is full")
+    with pytest.raises(OutcomeUnknown):
+        await account.place(an_order("c1"))
+    with pytest.raises(NotSent):
+        await account.place(an_order("c2"))
+    with pytest.raises(VenueError):
+        await account.status("c2")
+    items = account.hooks.stream(0)
+    waiting = asyncio.ensure_future(anext(items))
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    gate.fails = None
+    while not waiting.done():
+        await account.runtime.advance(1.0)
+    assert isinstance(await waiting, StreamReady)
+    await account.place(an_order("c2"))
+
+
+async def test_a_broken_exchange_in_memory_begins_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise ZeroDivisionError("a defect")
+
+    async with opened() as account:
+        items = account.hooks.stream(0)
+        first = await anext(items)
+        await account.place(an_order("c1"))
+        await next_report(items)
+        with monkeypatch.context() as patched:
+            patched.setattr("tradegw_mock.exchange.engine.Engine.place", broken)
+            with pytest.raises(OutcomeUnknown):
+                await account.place(an_order("c2"))
+        while not isinstance(await anext(items), StreamGap):
+            pass
+        again = await anext(items)
+        assert isinstance(first, StreamReady)
+        assert isinstance(again, StreamReady)
+        assert again.instance_id != first.instance_id
+        assert await account.status("c1") is None
+        # The account is there, and funded.
+        await account.place(an_order("c3"))
 
 
 # --- the feed -------------------------------------------------------------------------------------

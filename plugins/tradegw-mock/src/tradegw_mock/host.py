@@ -24,7 +24,6 @@ from tradegw_mock.exchange import (
     START_PRICES,
     Change,
     Exchange,
-    ExchangeError,
     Maker,
     MockExchange,
     Refusal,
@@ -158,9 +157,13 @@ class Host:
         self._failure = None
         self._failed.clear()
         exchange.listen(self._on_change)
-        for name, balances in self._funding.items():
-            # An exchange without a file has forgotten its accounts too.
-            carry_out(exchange, OpenAccount(account=name, balances=balances), self._clock)
+        try:
+            for name, balances in self._funding.items():
+                # An exchange without a file has forgotten its accounts too.
+                carry_out(exchange, OpenAccount(account=name, balances=balances), self._clock)
+        except BaseException as e:
+            self._stop(e)
+            raise
         self._back.set()
 
     # --- requests -------------------------------------------------------------------------------
@@ -276,23 +279,23 @@ class Host:
             mock = self._mock
             if not batch or mock is None or mock.store is None:
                 continue
-            committing = asyncio.wrap_future(self._worker.submit(mock.store.commit, batch))
             try:
-                await committing
-            except ExchangeError as e:
+                await asyncio.wrap_future(self._worker.submit(mock.store.commit, batch))
+                # If it failed meanwhile, whoever waited was told so.
+                if self._failure is None and self._mock is mock:
+                    self._on_committed(mock.exchange, batch)
+            except Exception as e:  # noqa: BLE001  Whatever it is, whoever waits must hear of it.
                 self._stop(e)
-                continue
-            if self._failure is not None or self._mock is not mock:
-                # It failed meanwhile, and whoever waited was told so.
-                continue
-            self._committed = batch[-1].number
-            mock.exchange.committed(self._committed)
-            for change in batch:
-                self._tell(change)
-            while self._waiters and self._waiters[0][0] <= self._committed:
-                _, waiter = self._waiters.popleft()
-                if not waiter.done():
-                    waiter.set_result(None)
+
+    def _on_committed(self, exchange: Exchange, batch: list[Change]) -> None:
+        self._committed = batch[-1].number
+        exchange.committed(self._committed)
+        for change in batch:
+            self._tell(change)
+        while self._waiters and self._waiters[0][0] <= self._committed:
+            _, waiter = self._waiters.popleft()
+            if not waiter.done():
+                waiter.set_result(None)
 
     def _stop(self, failure: BaseException) -> None:
         """Take no more requests, and tell everyone who waits that nobody knows."""
@@ -330,8 +333,8 @@ class Host:
             try:
                 await self._build()
                 delay_s = REOPEN_FIRST_S
-            except (ExchangeError, OSError) as e:
-                log.error("the mock exchange cannot be built anew: %s", e)
+            except Exception as e:  # noqa: BLE001  Until it is there again, or nobody wants it any more.
+                log.error("the mock exchange cannot be built anew: %r", e)
                 await self._sleep(delay_s)
                 delay_s = min(delay_s * 2, REOPEN_MAX_S)
 
