@@ -96,7 +96,24 @@ class Plugins:
         except Exception as e:  # noqa: BLE001  A plugin may raise anything, and the others still load.
             log.error("plugin %s offers no venues: %r", impl.plugin_name, e)
             return ()
-        return [factory for offer in offers for factory in offer]
+        return [factory for offer in offers for factory in self._readable(impl, offer)]
+
+    def _readable(
+        self, impl: pluggy.HookImpl, offer: Sequence[VenueFactory[Any]]
+    ) -> Iterable[VenueFactory[Any]]:
+        """Yield what is a factory; what is not is named and skipped."""
+        things: Any = offer
+        if not isinstance(things, Sequence):
+            things = [things]
+        for factory in things:  # pyright: ignore[reportUnknownVariableType]
+            if isinstance(factory, VenueFactory):
+                yield factory  # pyright: ignore[reportUnknownVariableType]
+            else:
+                log.error(
+                    "plugin %s offers a %s, not a VenueFactory; it is skipped",
+                    impl.plugin_name,
+                    type(factory).__name__,  # pyright: ignore[reportUnknownArgumentType]
+                )
 
     def wrappers(self) -> list[object]:
         """Return fresh wrapper plugins for one account."""
@@ -108,12 +125,16 @@ class Plugins:
         if not self.manager.hook.tradegw_check_order.get_hookimpls():
             return None
         try:
-            denials: list[Denial] = self.manager.hook.tradegw_check_order(
-                order=order, account=account
-            )
+            denials: list[Any] = self.manager.hook.tradegw_check_order(order=order, account=account)
         except Exception as e:
             log.exception("tradegw_check_order failed for order %s", order.order_id)
             return Denial(reason="CHECK_FAILED", text=f"a check failed: {type(e).__name__}: {e}")
+        for denial in denials:
+            if not isinstance(denial, Denial):
+                return Denial(
+                    reason="CHECK_FAILED",
+                    text=f"a check answered {type(denial).__name__}, neither a Denial nor None",
+                )
         return denials[0] if denials else None
 
     def on_event(self, event: OrderEvent) -> None:
@@ -147,6 +168,12 @@ class AccountPlugins:
         manager.register(venue, name=f"venue:{account.venue}")
         for wrapper in wrappers:
             manager.register(wrapper)
+            for caller in manager.get_hookcallers(wrapper) or ():
+                if caller.name not in VENUE_HOOKS:
+                    raise PluginError(
+                        f"account {account.account}: wrapper {wrapper!r} has a hook {caller.name}, which "
+                        f"nobody would call: a wrapper has hooks of {', '.join(VENUE_HOOKS)}"
+                    )
         for name in VENUE_HOOKS:
             impls = getattr(manager.hook, name).get_hookimpls()
             plain = [i for i in impls if not (i.wrapper or i.hookwrapper)]

@@ -40,6 +40,8 @@ __all__ = [
 
 _NAME = re.compile(r"[\x21-\x7e]{1,64}", re.ASCII)
 _TAGS_MAX = 16
+_TAG_MAX = 128
+_TIME_MAX = 2**63
 _NUMBERS = (
     "order_qty",
     "quote_qty",
@@ -63,7 +65,7 @@ def new_order(fields: Mapping[str, Any]) -> NewOrder:
                 values[name] = parse_decimal(values[name], name)
         for name, enum in _ENUMS.items():
             if name in values:
-                values[name] = enum.of(values[name])
+                values[name] = enum.of(str(values[name]))
         order = NewOrder(**values)
     except ValueError as e:
         raise InvalidOrder(str(e), reason="INVALID_FIELD") from e
@@ -100,6 +102,8 @@ def check_fields(order: NewOrder) -> None:
         value = getattr(order, name)
         if value is None:
             continue
+        if not isinstance(value, Decimal):
+            raise _invalid(f"{name} must be a Decimal; found {value!r:.80}")
         try:
             parse_decimal(value, name)
         except ValueError as e:
@@ -117,19 +121,41 @@ def check_fields(order: NewOrder) -> None:
             f"quote_qty is for MARKET orders; found {order.ord_type}", reason="INVALID_QUANTITY"
         )
     _check_terms(order)
+    expire_time_ns: Any = order.expire_time_ns
+    if expire_time_ns is not None and (
+        type(expire_time_ns) is not int or not 0 < expire_time_ns < _TIME_MAX
+    ):
+        raise _invalid(
+            f"expire_time_ns must be nanoseconds since the epoch; found {expire_time_ns!r:.80}"
+        )
     for name in ("client_order_id", "idempotency_key"):
         value = getattr(order, name)
         if value is not None:
             check_key(value, name)
-    if not order.symbol or len(order.symbol) > 64:
-        raise _invalid(f"symbol must be text such as BTC/USDT; found {order.symbol[:80]!r}")
-    if len(order.tags) > _TAGS_MAX:
-        raise _invalid(f"at most {_TAGS_MAX} tags; found {len(order.tags)}")
-    for name, value in order.tags.items():
-        if not _NAME.fullmatch(name) or len(value) > 128 or not value.isprintable():
+    symbol: Any = order.symbol
+    if not isinstance(symbol, str) or not symbol or len(symbol) > 64:
+        raise _invalid(f"symbol must be text such as BTC/USDT; found {symbol!r:.80}")
+    _check_tags(order.tags)
+
+
+def _check_tags(tags: Any) -> None:
+    if not isinstance(tags, Mapping):
+        raise _invalid(f"tags must be a mapping of names to texts; found {tags!r:.80}")
+    if len(tags) > _TAGS_MAX:  # pyright: ignore[reportUnknownArgumentType]
+        raise _invalid(f"at most {_TAGS_MAX} tags; found {len(tags)}")  # pyright: ignore[reportUnknownArgumentType]
+    name: Any
+    value: Any
+    for name, value in tags.items():  # pyright: ignore[reportUnknownVariableType]
+        if not (
+            isinstance(name, str)
+            and _NAME.fullmatch(name)
+            and isinstance(value, str)
+            and len(value) <= _TAG_MAX
+            and value.isprintable()
+        ):
             raise _invalid(
-                "a tag is a name of 1 to 64 printable ASCII characters and a value of at most 128; "
-                f"found {name[:80]!r}: {value[:160]!r}"
+                "a tag is a name of 1 to 64 printable ASCII characters and a text of at most "
+                f"{_TAG_MAX} printable ones; found {name!r:.80}: {value!r:.160}"
             )
 
 
@@ -162,9 +188,10 @@ def check_key(value: str, name: str) -> None:
     Raises:
         InvalidOrder: With reason `INVALID_FIELD`.
     """
-    if not _NAME.fullmatch(value):
+    given: Any = value
+    if not isinstance(given, str) or not _NAME.fullmatch(given):
         raise _invalid(
-            f"{name} must be 1 to 64 printable ASCII characters without spaces; found {value[:80]!r}"
+            f"{name} must be 1 to 64 printable ASCII characters without spaces; found {given!r:.80}"
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
@@ -450,14 +451,22 @@ class LocalSession:
     def __init__(self, gateway: LocalGateway) -> None:
         self._gateway = gateway
         self._orders: dict[OrderId, None] = {}
+        self._placing: set[asyncio.Task[Order]] = set()
 
     async def place_order(
         self, order: NewOrder | None = None, /, **fields: Unpack[NewOrderFields]
     ) -> Order:
         """Place one order, as `Gateway.place_order` does."""
-        placed = await self._gateway.place_order(order, **fields)
-        self._note(placed)
-        return placed
+        # A task of its own: when whoever waits goes away, the order is placed all the same, and is ours.
+        task = asyncio.create_task(self._gateway.place_order(order, **fields))
+        self._placing.add(task)
+        task.add_done_callback(self._placed)
+        return await asyncio.shield(task)
+
+    def _placed(self, task: asyncio.Task[Order]) -> None:
+        self._placing.discard(task)
+        if not task.cancelled() and task.exception() is None:
+            self._note(task.result())
 
     async def cancel_order(self, order_id: OrderId, *, idempotency_key: str | None = None) -> Order:
         """Cancel an order, as `Gateway.cancel_order` does."""
@@ -490,7 +499,11 @@ class LocalSession:
             self._orders.pop(order.order_id, None)
 
     async def cancel_open(self) -> None:
-        """Cancel what this session placed and is still open; nobody else's."""
+        """Cancel what this session placed and is still open, once it is placed; nobody else's."""
+        if self._placing:
+            await asyncio.wait(tuple(self._placing))
+            # Their callbacks ran before ours, or run now.
+            await asyncio.sleep(0)
         for order_id in tuple(self._orders):
             try:
                 await self._gateway.cancel_order(order_id)

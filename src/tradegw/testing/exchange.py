@@ -45,6 +45,8 @@ class Fault(StrEnum):
     """It is carried out, and the sender hears nothing."""
     DELAY = "DELAY"
     """The sender hears nothing; it arrives when `deliver` is called, and is refused if it is too old then."""
+    SLOW = "SLOW"
+    """It is carried out, and the answer takes a moment."""
     HANG = "HANG"
     """It is carried out, and no answer comes as long as anyone waits."""
     NOT_SENT = "NOT_SENT"
@@ -117,6 +119,7 @@ class ScriptedExchange:
         unreadable: An order about which a query is answered by nonsense.
         drops: Whether the stream loses what happens, while it looks healthy.
         reference_px: What it tells as the price of everything; None: it tells none.
+        reference_age_s: How old that price is.
     """
 
     def __init__(
@@ -151,6 +154,7 @@ class ScriptedExchange:
         self.unreadable: VenueClientOrderId | None = None
         self.drops = False
         self.reference_px: Decimal | None = Decimal(100)
+        self.reference_age_s = 0.0
         self._faults: dict[CommandKind, deque[Fault | None]] = {k: deque() for k in CommandKind}
         self._always: dict[CommandKind, Fault] = {}
         self._streams: set[asyncio.Queue[StreamItem | Exception]] = set()

@@ -152,10 +152,11 @@ class ScriptedVenue(Venue):
                 await asyncio.get_running_loop().create_future()
             case Fault.GARBAGE:
                 return cast("Sequence[ExecutionReport]", exchange.garbage)
+            case Fault.SLOW:
+                await _moment()
             case Fault.REFUSE_AFTER:
                 # The stream is faster than the second answer.
-                for _ in range(10):
-                    await asyncio.sleep(0)
+                await _moment()
                 raise VenueRejected("duplicate", reason="DUPLICATE")
             case Fault.EMPTY:
                 return ()
@@ -222,7 +223,7 @@ class ScriptedVenue(Venue):
 
     def _prices(self, symbol: str) -> list[ReferencePrice]:
         px = self.exchange.reference_px
-        time_ns = self.exchange.time_ns()
+        time_ns = self.exchange.time_ns() - int(self.exchange.reference_age_s * 1_000_000_000)
         return [] if px is None else [ReferencePrice(symbol=symbol, px=px, time_ns=time_ns)]
 
     def _page(self, items: Sequence[Any], cursor: str | None = None) -> Page[Any]:
@@ -233,6 +234,11 @@ class ScriptedVenue(Venue):
             as_of=VenueTime(time_ns=self.exchange.time_ns()),
             next_cursor=str(end) if end < len(items) else None,
         )
+
+
+async def _moment() -> None:
+    for _ in range(10):
+        await asyncio.sleep(0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

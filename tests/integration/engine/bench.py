@@ -297,6 +297,7 @@ class Bench:
                 await asyncio.sleep(0)
             order = await self._inner.find_order(order_id)
             if order is not None and condition(order):
+                await self._announced(order.account)
                 return order
             assert loop.time() < give_up_at, f"waited in vain; it stands at {order}"
             self.clock.turn(step_s)
@@ -323,11 +324,7 @@ class Bench:
 
     async def fills(self, account: str = "paper", **where: Any) -> list[Fill]:
         """Read the stream of fills from its start to its head."""
-        # A commit can be read a moment before it is announced.
-        head = await self.store.inner.get_head(AccountName(account))
-        await self.clock.until(
-            lambda: self.engine.hub.head(AccountName(account)) >= head.seq, step_s=0
-        )
+        await self._announced(AccountName(account))
         found: list[Fill] = []
         previous = 0
         stream: AsyncIterator[Any] = self.gateway.stream_fills(accounts=[account], **where)
@@ -340,6 +337,13 @@ class Bench:
                 break
         await stream.aclose()  # type: ignore[attr-defined]
         return found
+
+    async def _announced(self, account: AccountName) -> None:
+        # A commit can be read a moment before whoever asked for it is told.
+        head = await self.store.inner.get_head(account)
+        await self.clock.until(lambda: self.engine.hub.head(account) >= head.seq, step_s=0)
+        for _ in range(5):
+            await asyncio.sleep(0)
 
     async def check_ledger(self, account: str = "paper") -> None:
         """The stream's fills are the exchange's; nothing was doubled; each order adds up."""
