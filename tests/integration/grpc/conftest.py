@@ -236,6 +236,8 @@ class FakeGateway:
         self, where: Any = None, *, page_size: int = 100, page_token: Cursor | str | None = None
     ) -> Listing[Order]:
         self.calls.append(("list_orders", where))
+        if page_token and not page_token.isdecimal():
+            raise InvalidOrder(f"no such page: {page_token!r}", reason="INVALID_PAGE_TOKEN")
         begin = int(page_token or 0)
         items = list(reversed(self.orders.values()))[begin:]
         return Listing(

@@ -14,7 +14,6 @@ from tradegw.admin.v1 import admin_pb2_grpc
 from tradegw.errors import (
     CommitUnknown,
     InvalidOrder,
-    StoreUnavailable,
     TradegwError,
     Unavailable,
     UsageError,
@@ -153,7 +152,7 @@ class RemoteGateway:
                     del asked[i]
                     continue
                 error = answers[i] = read_error(result.error)
-                if isinstance(error, (Unavailable, StoreUnavailable, CommitUnknown)):
+                if isinstance(error, (Unavailable, CommitUnknown)):
                     again = error
                 else:
                     del asked[i]

@@ -72,7 +72,7 @@ class SessionOver(TradegwError):
     reason = "SESSION_OVER"
 
 
-# The first that fits holds.
+# The first that fits holds: special ones stand before general ones.
 _CODES: Final[tuple[tuple[type[TradegwError], grpc.StatusCode], ...]] = (
     (UnsupportedOrder, grpc.StatusCode.FAILED_PRECONDITION),
     (InvalidOrder, grpc.StatusCode.INVALID_ARGUMENT),
@@ -80,8 +80,8 @@ _CODES: Final[tuple[tuple[type[TradegwError], grpc.StatusCode], ...]] = (
     (IdempotencyKeyReused, grpc.StatusCode.ALREADY_EXISTS),
     (DuplicateClientOrderId, grpc.StatusCode.ALREADY_EXISTS),
     (Conflict, grpc.StatusCode.FAILED_PRECONDITION),
-    (Unavailable, grpc.StatusCode.UNAVAILABLE),
     (StoreUnavailable, grpc.StatusCode.UNAVAILABLE),
+    (Unavailable, grpc.StatusCode.UNAVAILABLE),
     (CommitUnknown, grpc.StatusCode.UNKNOWN),
     (StoreCorrupt, grpc.StatusCode.DATA_LOSS),
     (SessionOver, grpc.StatusCode.ABORTED),

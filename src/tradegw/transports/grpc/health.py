@@ -10,11 +10,14 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Mapping
-from typing import Final
+from typing import Any, Final
 
+import grpc
 from grpc_health.v1 import health
-from grpc_health.v1.health_pb2 import HealthCheckResponse
+from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
+from typing_extensions import override
 
+from tradegw.transports.grpc.closing import Closed, Closing
 from tradegw.transports.readiness import Operations, Readiness, check, is_venue_ready
 
 __all__ = ["Health"]
@@ -37,8 +40,8 @@ class Health:
         servicer: To be added to a server.
     """
 
-    def __init__(self, operations: Operations) -> None:
-        self.servicer = health.aio.HealthServicer()
+    def __init__(self, operations: Operations, closing: Closing) -> None:
+        self.servicer = _Servicer(closing)
         self._operations = operations
         self._told: dict[str, bool] = {}
         self._is_stopping = False
@@ -70,6 +73,22 @@ class Health:
             if self._told.get(name) is not told:
                 self._told[name] = told
                 await self.servicer.set(name, _STATUS[told])
+
+
+class _Servicer(health.aio.HealthServicer):
+    """The standard one, whose watchers do not hold up a server that ends."""
+
+    def __init__(self, closing: Closing) -> None:
+        super().__init__()
+        self._closing = closing
+
+    @override
+    async def Watch(self, request: HealthCheckRequest, context: Any) -> None:
+        with self._closing.hold():
+            try:
+                await self._closing.wait_for(super().Watch(request, context))
+            except Closed:
+                await context.abort(grpc.StatusCode.UNAVAILABLE, "the gateway shuts down")
 
 
 def _services(state: Readiness) -> dict[str, bool]:

@@ -9,7 +9,7 @@ from typing import Any
 
 import grpc.aio
 
-from tradegw.errors import InvalidOrder, StoreUnavailable, Unavailable
+from tradegw.errors import InvalidOrder, Unavailable
 from tradegw.gateway import FillItem, OrderItem, StreamBatch
 from tradegw.model import AccountName
 from tradegw.trading.v1 import trading_gateway_pb2 as pb
@@ -162,7 +162,7 @@ async def _follow(
             error = e
         finally:
             call.cancel()
-        if not isinstance(error, (Lost, Unavailable, StoreUnavailable)):
+        if not isinstance(error, (Lost, Unavailable)):
             raise error
         if failures == 0:
             failing_since = time.monotonic()
@@ -171,6 +171,6 @@ async def _follow(
         if time.monotonic() + pause - failing_since >= timeout_s:
             raise Unavailable(
                 f"the stream had no connection for {timeout_s:g} s; resume after {thread}. Last: {error}",
-                reason=error.reason if isinstance(error, (Unavailable, StoreUnavailable)) else None,
+                reason=error.reason if isinstance(error, Unavailable) else None,
             ) from error
         await asyncio.sleep(pause)

@@ -14,7 +14,6 @@ import grpc.aio
 from tradegw.errors import (
     CommitUnknown,
     InvalidOrder,
-    StoreUnavailable,
     TradegwError,
     TranslationError,
     Unavailable,
@@ -98,7 +97,7 @@ class Attempts:
         """
         if isinstance(error, (Lost, CommitUnknown, SessionOver)):
             self._is_outcome_unknown = self._is_outcome_unknown or self.key is not None
-        elif not isinstance(error, (Unavailable, StoreUnavailable)):
+        elif not isinstance(error, Unavailable):
             raise error
         pause = pause_s(self._count)
         self._count += 1
@@ -136,7 +135,7 @@ async def repeat(attempts: Attempts, call: Callable[[float], Awaitable[T]]) -> T
             return await call(max(attempts.left_s, 0.001))
         except grpc.aio.AioRpcError as e:
             error = translate(e)
-        except (Unavailable, StoreUnavailable, CommitUnknown, SessionOver, Lost) as e:
+        except (Unavailable, CommitUnknown, SessionOver, Lost) as e:
             error = e
         await attempts.failed(error)
 

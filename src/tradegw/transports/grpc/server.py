@@ -93,7 +93,7 @@ async def serve(
         ConfigError: The address cannot be listened on.
     """
     closing = Closing()
-    health = Health(operations)
+    health = Health(operations, closing)
     observe = observer(metrics)
     server = grpc.aio.server(interceptors=[Interceptor(observe)], options=_OPTIONS)
     trading_gateway_pb2_grpc.add_TradingGatewayServicer_to_server(
