@@ -14,6 +14,7 @@ import sys
 
 import tradegw
 from tests.e2e.orders import an_order, is_settled
+from tests.e2e.processes import until
 
 SETTLE_S = 60.0
 
@@ -30,9 +31,7 @@ async def main(config: str, callers: int, orders: int) -> None:
         async with asyncio.TaskGroup() as group:
             for number in range(callers):
                 group.create_task(call(number))
-        async with asyncio.timeout(SETTLE_S):
-            while not await is_settled(gateway):
-                await asyncio.sleep(0.1)
+        await until(lambda: is_settled(gateway), SETTLE_S, "nothing is in doubt")
     json.dump(answers, sys.stdout)
 
 

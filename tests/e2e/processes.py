@@ -34,7 +34,7 @@ def environment(**more: str) -> dict[str, str]:
 def write_config(
     directory: Path,
     exchanges: Mapping[str, str],
-    accounts: Mapping[str, Mapping[str, Any]],
+    accounts: Mapping[str, Mapping[str, object]],
     *,
     drain_s: float = 10.0,
 ) -> Path:
