@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from tradegw.errors import InvalidOrder
+from tradegw.errors import InvalidOrder, UsageError
 from tradegw.model import AccountName, Fill, OrderEvent
 from tradegw.ports import EventFilter, Head, Store
 
@@ -34,12 +34,12 @@ class FillSlice:
     """Fills of one account; with `account` None the reader has caught up with all.
 
     Attributes:
-        position: Number after which to go on; events without fills count.
+        positions: Numbers after which to go on, of the accounts that moved; events without fills count.
     """
 
     account: AccountName | None
     fills: Sequence[Fill]
-    position: int = 0
+    positions: Mapping[AccountName, int]
 
 
 @dataclass(slots=True)
@@ -113,7 +113,13 @@ class Hub:
         while True:
             moved = False
             for account in accounts:
-                events = await self._next(account, position[account])
+                try:
+                    events = await self._next(account, position[account])
+                except UsageError:
+                    if self._is_closed:
+                        # The store is closed as well. Whoever reads has a number to resume from.
+                        return
+                    raise
                 if events:
                     moved, told_end = True, False
                     position[account] = events[-1].seq
@@ -135,11 +141,16 @@ class Hub:
         while True:
             moved = False
             for account in accounts:
-                part = await self._next_fills(account, position[account])
-                if part.position == position[account]:
+                try:
+                    part = await self._next_fills(account, position[account])
+                except UsageError:
+                    if self._is_closed:
+                        return
+                    raise
+                if part.positions[account] == position[account]:
                     continue
                 moved = True
-                position[account] = part.position
+                position.update(part.positions)
                 if part.fills:
                     told_end = False
                     yield part
@@ -147,7 +158,7 @@ class Hub:
                 continue
             if not told_end:
                 told_end = True
-                yield FillSlice(account=None, fills=())
+                yield FillSlice(account=None, fills=(), positions=dict(position))
             elif not await self._more(position):
                 return
 
@@ -198,11 +209,10 @@ class Hub:
         if after >= head or after + 1 >= head - len(ring.events) + 1:
             events = await self._next(account, after)
             fills = [replace(e.fill, seq=e.seq) for e in events if e.fill is not None]
-            return FillSlice(
-                account=account, fills=fills, position=events[-1].seq if events else after
-            )
+            position = events[-1].seq if events else after
+            return FillSlice(account=account, fills=fills, positions={account: position})
         stored = await self._store.list_stream_fills(account, after_seq=after, limit=BATCH_MAX)
         # Fewer than asked for: all fills up to the head, as it was before reading, are among them.
         is_all = len(stored) < BATCH_MAX
         position = max(head, stored[-1].seq if stored else 0) if is_all else stored[-1].seq
-        return FillSlice(account=account, fills=stored, position=position)
+        return FillSlice(account=account, fills=stored, positions={account: position})

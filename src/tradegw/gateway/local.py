@@ -362,7 +362,7 @@ class LocalGateway:
                         )
                     )
                     previous[part.account] = fill.seq
-                position[part.account] = part.position
+            position.update(part.positions)
             yield StreamBatch(
                 fills=tuple(items),
                 caught_up=part.account is None,
