@@ -6,5 +6,5 @@ __all__ = ["PROJECT", "hookimpl", "hookspec"]
 
 PROJECT = "tradegw"
 
-hookspec = pluggy.HookspecMarker(PROJECT)
-hookimpl = pluggy.HookimplMarker(PROJECT)
+hookspec: pluggy.HookspecMarker = pluggy.HookspecMarker(PROJECT)
+hookimpl: pluggy.HookimplMarker = pluggy.HookimplMarker(PROJECT)
