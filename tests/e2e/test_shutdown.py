@@ -30,7 +30,7 @@ from tests.e2e.ledgers import (
     told_trades,
 )
 from tests.e2e.orders import an_order, is_settled
-from tests.e2e.processes import Served, serving, until, verify, write_config
+from tests.e2e.processes import Served, serving, until, verify, wait_until, write_config
 from tradegw import Order, OrderFilter, OrdStatus
 from tradegw.trading.v1 import trading_gateway_pb2 as pb
 from tradegw.trading.v1 import trading_gateway_pb2_grpc
@@ -297,8 +297,12 @@ async def test_a_second_ctrl_c_ends_it_at_once(exchange: MockProcess, tmp_path: 
             call = asyncio.create_task(gateway.place_order(**an_order(key)))
             await until_all_wait(served, 1)
             served.tell(signal.SIGINT)
-            log = served.log
-            await until_log(log, "no new orders from now on")
+            await asyncio.to_thread(
+                wait_until,
+                lambda: "no new orders from now on" in served.log.read_text("utf-8"),
+                10,
+                "it drains",
+            )
             assert served.is_alive, "it waits for the answer"
             served.tell(signal.SIGINT)
             assert await served.ended(2.0) == 130
@@ -314,10 +318,3 @@ async def test_a_second_ctrl_c_ends_it_at_once(exchange: MockProcess, tmp_path: 
     with exchange.ledger() as client:
         check_claim(orders, client.read("paper"))
     verify(config)
-
-
-async def until_log(log: Path, text: str) -> None:
-    async def says_so() -> bool:
-        return text in log.read_text("utf-8")
-
-    await until(says_so, 10, f"the log says {text!r}", every_s=0.01)
