@@ -2,17 +2,22 @@
 
 Later sources win: the defaults, the file, the environment (`TRADEGW__STORE__URL=...`), what the program or
 the command line hands over. Unknown keys are refused with their path, because a misspelt limit is none.
+
+The environment knows only text, and mostly capitals: names there stand for those of the file in either case,
+and lists and tables may be written as JSON, lists also with commas (`BTC/USDT,ETH/USDT`).
 """
 
 from __future__ import annotations
 
 import os
+import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, TypeVar
+from types import UnionType
+from typing import Annotated, Any, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 import msgspec
 
@@ -42,6 +47,13 @@ PAPER = {"venues": {"mock": {"plugin": "mock"}}, "accounts": {"paper": {"venue":
 
 T = TypeVar("T")
 
+Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
+Count = Annotated[int, msgspec.Meta(ge=0)]
+Seconds = Annotated[float, msgspec.Meta(gt=0, le=86_400)]
+
+# Names stand in positions (`paper:17,...`) and scopes (`account:paper`).
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
+
 
 class GatewayConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`[gateway]`.
@@ -52,9 +64,9 @@ class GatewayConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         drain_s: Seconds that a shut-down waits for answers.
     """
 
-    name: str = "tradegw"
+    name: Annotated[str, msgspec.Meta(min_length=1, max_length=64)] = "tradegw"
     environment: str = "development"
-    drain_s: float = 10.0
+    drain_s: Annotated[float, msgspec.Meta(ge=0, le=3_600)] = 10.0
 
 
 class StoreConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -71,9 +83,9 @@ class ServerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """`[server]`. Port 0 picks a free one."""
 
     grpc_host: str = "127.0.0.1"
-    grpc_port: int = 50051
+    grpc_port: Port = 50051
     http_host: str = "127.0.0.1"
-    http_port: int = 8080
+    http_port: Port = 8080
 
 
 class LogConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -91,10 +103,10 @@ class LogConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 class LimitsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`limits = {...}` of an account; see `tradegw.engine.limits.Limits`. Decimals are written as text."""
 
-    max_order_notional: str | None = None
-    max_open_orders: int | None = None
-    max_orders_per_second: int | None = None
-    max_orders_per_day: int | None = None
+    max_order_notional: str | int | None = None
+    max_open_orders: Count | None = None
+    max_orders_per_second: Count | None = None
+    max_orders_per_day: Count | None = None
     price_collar_bps: str | int | None = None
     symbols: list[str] | None = None
     reduce_only: bool = False
@@ -182,7 +194,9 @@ def load_config(
     file = Path(DEFAULT_FILE) if path is None else Path(path)
     if path is not None or (file.exists() and overrides is None):
         _merge(merged, sources, _read(file), str(file))
-    _merge(merged, sources, _from_environment(os.environ if environ is None else environ), None)
+    _merge(
+        merged, sources, _from_environment(os.environ if environ is None else environ, merged), None
+    )
     if overrides:
         _merge(merged, sources, overrides, "the program")
     if not merged.get("venues") and not merged.get("accounts"):
@@ -199,19 +213,32 @@ def _read(file: Path) -> dict[str, Any]:
         raise ConfigError(f"the configuration {file} is not TOML: {e}") from e
 
 
-def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
+def _from_environment(environ: Mapping[str, str], known: Mapping[str, Any]) -> dict[str, Any]:
     tree: dict[str, Any] = {}
     for name, value in sorted(environ.items()):
         if not name.startswith(ENV_PREFIX):
             continue
-        path = [part.lower() for part in name.removeprefix(ENV_PREFIX).split("__")]
-        node = tree
-        for part in path[:-1]:
-            node = node.setdefault(part, {})
+        node, beside = tree, known
+        *parents, last = name.removeprefix(ENV_PREFIX).split("__")
+        for part in parents:
+            key = _spelling(part, beside)
+            child: Any = node.setdefault(key, {})
+            if not isinstance(child, dict):
+                raise ConfigError(
+                    f"{name} is a key within {key}, and ${child.variable} gives {key} a value"
+                )
+            node = cast("dict[str, Any]", child)
+            inner: Any = beside.get(key)
+            beside = cast("Mapping[str, Any]", inner) if isinstance(inner, Mapping) else {}
         text = _EnvText(value)
         text.variable = name
-        node[path[-1]] = text
+        node[_spelling(last, beside)] = text
     return tree
+
+
+def _spelling(part: str, known: Mapping[str, Any]) -> str:
+    """Return the key that a part of a variable's name stands for: one of the file's, else in lower case."""
+    return next((key for key in known if key.lower() == part.lower()), part.lower())
 
 
 class _EnvText(str):  # noqa: SLOT000
@@ -251,28 +278,43 @@ def _check(tree: Mapping[str, Any], sources: Mapping[str, str]) -> Config:
         name: _convert(tree.get(name, {}), kind, name, sources) for name, kind in _SECTIONS.items()
     }
     venues = {
-        name: _venue(name, _table(node, f"venues.{name}"))
-        for name, node in _table(tree.get("venues", {}), "venues").items()
+        name: _venue(name, node, sources) for name, node in _named("venues", tree, sources).items()
     }
     accounts = {
-        name: _account(name, _table(node, f"accounts.{name}"), venues, sources)
-        for name, node in _table(tree.get("accounts", {}), "accounts").items()
+        name: _account(name, node, venues, sources)
+        for name, node in _named("accounts", tree, sources).items()
     }
     return Config(**sections, venues=venues, accounts=accounts, sources=dict(sources))
 
 
-def _table(node: object, path: str) -> Mapping[str, Any]:
+def _named(
+    kind: str, tree: Mapping[str, Any], sources: Mapping[str, str]
+) -> Mapping[str, Mapping[str, Any]]:
+    """Return the sections of a kind, by their names."""
+    found = _table(tree.get(kind, {}), kind, sources)
+    for name in found:
+        if not _NAME.fullmatch(name):
+            raise ConfigError(
+                f"{kind}.{name}: a name is 1 to 64 letters, digits, '.', '_' and '-', and begins with a "
+                f"letter or digit; found {name!r} {_whence(f'{kind}.{name}', sources)}".strip()
+            )
+    return {name: _table(node, f"{kind}.{name}", sources) for name, node in found.items()}
+
+
+def _table(node: object, path: str, sources: Mapping[str, str]) -> Mapping[str, Any]:
     if not isinstance(node, Mapping):
-        raise ConfigError(f"{path} must be a section; found {node!r}")
+        raise ConfigError(
+            f"{path} must be a section; found a {type(node).__name__} {_whence(path, sources)}".strip()
+        )
     return node  # pyright: ignore[reportUnknownVariableType]
 
 
-def _venue(name: str, node: Mapping[str, Any]) -> VenueConfig:
+def _venue(name: str, node: Mapping[str, Any], sources: Mapping[str, str]) -> VenueConfig:
     plugin = node.get("plugin")
     if not isinstance(plugin, str):
         raise ConfigError(
             f"venues.{name}.plugin must name a venue that a plugin offers (see `tradegw plugins`); "
-            f"found {plugin!r}"
+            f"found {plugin!r} {_whence(f'venues.{name}', sources)}".strip()
         )
     options = {key: value for key, value in node.items() if key != "plugin"}
     return VenueConfig(name=name, plugin=plugin, options=options)
@@ -288,7 +330,10 @@ def _account(
     venue = node.get("venue")
     if venue not in venues:
         have = ", ".join(sorted(venues)) or "none"
-        raise ConfigError(f"{path}.venue must name a configured venue ({have}); found {venue!r}")
+        raise ConfigError(
+            f"{path}.venue must name a configured venue ({have}); found {venue!r} "
+            f"{_whence(path, sources)}".strip()
+        )
     common = {key: node[key] for key in _ACCOUNT_KEYS & set(node) if key not in ("venue", "limits")}
     checked = _convert(common, _AccountCommon, path, sources)
     limits = _convert(node.get("limits", {}), LimitsConfig, f"{path}.limits", sources)
@@ -298,23 +343,26 @@ def _account(
         tags=checked.tags,
         execute_timeout_s=checked.execute_timeout_s,
         send_by_s=checked.send_by_s,
-        limits=_limits(limits, f"{path}.limits"),
+        limits=_limits(limits, f"{path}.limits", sources),
         options={key: value for key, value in node.items() if key not in _ACCOUNT_KEYS},
     )
 
 
 class _AccountCommon(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     tags: dict[str, str] = {}
-    execute_timeout_s: float = 10.0
-    send_by_s: float = 10.0
+    execute_timeout_s: Seconds = 10.0
+    send_by_s: Seconds = 10.0
 
 
-def _limits(config: LimitsConfig, path: str) -> Limits:
+def _limits(config: LimitsConfig, path: str, sources: Mapping[str, str]) -> Limits:
     def decimal(name: str, value: str | int | None) -> Decimal | None:
         try:
-            return None if value is None else parse_decimal(value, f"{path}.{name}")
+            number = None if value is None else parse_decimal(value, f"{path}.{name}")
+            if number is not None and number < 0:
+                raise ValueError(f"{path}.{name} must not be negative; found {value}")
         except ValueError as e:
-            raise ConfigError(str(e)) from e
+            raise ConfigError(f"{e} {_whence(f'{path}.{name}', sources)}".strip()) from e
+        return number
 
     return Limits(
         max_order_notional=decimal("max_order_notional", config.max_order_notional),
@@ -328,14 +376,48 @@ def _limits(config: LimitsConfig, path: str) -> Limits:
 
 
 def _convert(node: Any, kind: type[T], path: str, sources: Mapping[str, str]) -> T:
+    table = _table(node, path, sources)
+    known = _fields(kind)
+    for key in table:
+        if key not in known:
+            here = f"{path}.{key}"
+            raise ConfigError(
+                f"unknown key {here} {_whence(here, sources)}; [{path}] has {', '.join(sorted(known))}"
+            )
     try:
         # Not strict: the environment knows only text.
-        return msgspec.convert(node, kind, strict=False)
+        return msgspec.convert(_unfolded(table, known), kind, strict=False)
     except msgspec.ValidationError as e:
-        text = str(e)
-        _, _, key = text.rstrip("`").partition("`$.")
-        here = f"{path}.{key}" if key else path
-        raise ConfigError(f"{here}: {text} {_whence(here, sources)}".strip()) from e
+        raise _invalid(e, path, sources) from e
+
+
+def _invalid(error: msgspec.ValidationError, path: str, sources: Mapping[str, str]) -> ConfigError:
+    text, _, key = str(error).rstrip("`").partition(" - at `$.")
+    here = f"{path}.{key}" if key else path
+    # The number that was meant is not the one that a binary float holds.
+    hint = "; write decimals as text" if "got `float`" in text and "str" in text else ""
+    return ConfigError(f"{here}: {text}{hint} {_whence(here, sources)}".strip())
+
+
+def _unfolded(table: Mapping[str, Any], known: Mapping[str, Any]) -> dict[str, Any]:
+    """Read lists and tables that stand as text, as they do in the environment."""
+    return {
+        key: _unfold(value, known[key]) if isinstance(value, str) else value
+        for key, value in table.items()
+    }
+
+
+def _unfold(text: str, kind: Any) -> Any:
+    is_union = get_origin(kind) in (Union, UnionType)
+    kinds = {get_origin(part) or part for part in (get_args(kind) if is_union else (kind,))}
+    if str in kinds or not kinds & {list, tuple, set, frozenset, dict, Mapping, Sequence}:
+        return text
+    if text.lstrip().startswith(("[", "{")):
+        try:
+            return msgspec.json.decode(text)
+        except msgspec.DecodeError:
+            return text
+    return [part.strip() for part in text.split(",") if part.strip()]
 
 
 def _whence(path: str, sources: Mapping[str, str]) -> str:
@@ -352,31 +434,49 @@ def decode_plugin_config(
         ConfigError: A key is unknown to the plugin, missing or malformed.
     """
     options = {**venue.options, **account.options}
-    known = _field_names(kind)
-    for key in options:
+    known = _fields(kind)
+    paths = {
+        key: f"accounts.{account.name}.{key}"
+        if key in account.options
+        else f"venues.{venue.name}.{key}"
+        for key in options
+    }
+    for key, path in paths.items():
         if key not in known:
-            where = "accounts" if key in account.options else "venues"
-            name = account.name if key in account.options else venue.name
-            path = f"{where}.{name}.{key}"
             raise ConfigError(
                 f"unknown key {path} {_whence(path, sources)}; plugin {venue.plugin} has "
                 f"{', '.join(sorted(known)) or 'none'}"
             )
+        if Secret in (known[key], *get_args(known[key])):
+            try:
+                options[key] = read_secret(options[key])
+            except ConfigError as e:
+                raise ConfigError(
+                    f"{path}: {e} {_whence(path, sources)}".strip(), reason=e.reason
+                ) from e
     try:
-        return msgspec.convert(options, kind, strict=False, dec_hook=_decode_special)
+        return msgspec.convert(
+            _unfolded(options, known), kind, strict=False, dec_hook=_decode_special
+        )
     except msgspec.ValidationError as e:
+        text, _, rest = str(e).rstrip("`").partition(" - at `$.")
+        key = rest.partition(".")[0].partition("[")[0]
+        path = paths.get(key, f"accounts.{account.name} with venues.{venue.name}")
+        within = rest.removeprefix(key)
         raise ConfigError(
-            f"accounts.{account.name} with venues.{venue.name} (plugin {venue.plugin}): {e}"
+            f"{path}{within} (plugin {venue.plugin}): {text} {_whence(path, sources)}".strip()
         ) from e
 
 
-def _field_names(kind: type[Any]) -> set[str]:
+def _fields(kind: type[Any]) -> dict[str, Any]:
+    """Return the keys of a section with their types."""
+    hints = get_type_hints(kind)
     if is_dataclass(kind):
-        return {f.name for f in fields(kind)}
-    return {f.encode_name for f in msgspec.structs.fields(kind)}
+        return {f.name: hints[f.name] for f in fields(kind)}
+    return {f.encode_name: hints[f.name] for f in msgspec.structs.fields(kind)}
 
 
 def _decode_special(kind: type[Any], value: Any) -> Any:
-    if kind is Secret:
-        return read_secret(value)
+    if kind is Secret and isinstance(value, Secret):
+        return value
     raise NotImplementedError(kind)
