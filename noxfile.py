@@ -48,8 +48,9 @@ def _install(session: nox.Session, *more: str) -> None:
 
 
 def _pytest(session: nox.Session, *args: str) -> None:
-    # Exit code 5, "no test ran", is a failure like any other.
-    session.run("pytest", *args, *session.posargs, env={"PYTHONWARNINGS": ""})
+    # Exit code 5, "no test ran", is a failure like any other. A file stays in one process: what its tests
+    # share is started once.
+    session.run("pytest", "-q", "-n", "2", "--dist", "loadfile", *args, *session.posargs)
 
 
 @nox.session(python=PYTHONS[0])
@@ -94,12 +95,19 @@ def _python(session: nox.Session) -> str:
 
 @nox.session(python=PYTHONS)
 def tests(session: nox.Session) -> None:
-    """All tests but the long ones; on the first Python all of them, on the others what may differ."""
+    """All tests but the long ones on the first Python; on the others those that may differ there."""
     _install(session, *DEV)
     if session.python == PYTHONS[0]:
         _pytest(session, "-m", "not long", "tests", "plugins")
     else:
-        _pytest(session, "-m", "not long", "tests/unit", "tests/integration", "plugins")
+        _pytest(
+            session,
+            "-m",
+            "not long",
+            "tests/unit",
+            "tests/integration/store",
+            "tests/integration/grpc",
+        )
 
 
 @nox.session(python=PYTHONS[0])
@@ -135,7 +143,7 @@ def minimum(session: nox.Session) -> None:
         silent=True,
     )
     session.install(*TEST)
-    _pytest(session, "-m", "not long", "tests/unit", "tests/integration", "plugins")
+    _pytest(session, "-m", "not long", "tests/unit", "tests/integration/grpc", "plugins")
 
 
 @nox.session(python=PYTHONS[0])
