@@ -12,6 +12,8 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -115,9 +117,15 @@ def serving(
     *args: str,
     config: Path | None = None,
     crash_at: str | None = None,
+    through: Sequence[str] = (),
+    locked: bool = False,
     **variables: str,
 ) -> Iterator[Served]:
     """Run `tradegw serve --json --port 0` in a directory, until the block ends.
+
+    Args:
+        through: Words before the command's own: a program that runs it.
+        locked: Take the right to write from the directory, once its output has a place there.
 
     Raises:
         AssertionError: It did not serve; the text has what it logged.
@@ -126,10 +134,12 @@ def serving(
         variables["TRADEGW_CRASH_AT"] = crash_at
     number = len(list(directory.glob("serve-*.out")))
     out, log = directory / f"serve-{number}.out", directory / f"serve-{number}.log"
-    words = [*TRADEGW, "serve", "--json", "--port", "0", *args]
+    words = [*through, *TRADEGW, "serve", "--json", "--port", "0", *args]
     if config is not None:
         words += ["--config", str(config)]
     with out.open("wb") as stdout, log.open("wb") as stderr:
+        if locked:
+            directory.chmod(0o555)
         process = subprocess.Popen(
             words, cwd=directory, stdout=stdout, stderr=stderr, env=environment(**variables)
         )
@@ -145,6 +155,18 @@ def serving(
     finally:
         process.kill()
         process.wait()
+        if locked:
+            directory.chmod(0o755)
+
+
+def readiness(address: str) -> tuple[int, Mapping[str, Any]]:
+    """Ask an HTTP door for `/readyz`; returns the status and what it says."""
+    try:
+        with urllib.request.urlopen(f"http://{address}/readyz", timeout=5) as answer:
+            return answer.status, json.load(answer)
+    except urllib.error.HTTPError as e:
+        with e:
+            return e.code, json.load(e)
 
 
 def tradegw(

@@ -6,8 +6,6 @@ import asyncio
 import os
 import signal
 import time
-import urllib.error
-import urllib.request
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
@@ -30,7 +28,7 @@ from tests.e2e.ledgers import (
     told_trades,
 )
 from tests.e2e.orders import an_order, is_settled
-from tests.e2e.processes import Served, serving, until, verify, wait_until, write_config
+from tests.e2e.processes import Served, readiness, serving, until, verify, wait_until, write_config
 from tradegw import Order, OrderFilter, OrdStatus
 from tradegw.trading.v1 import trading_gateway_pb2 as pb
 from tradegw.trading.v1 import trading_gateway_pb2_grpc
@@ -175,17 +173,8 @@ async def until_not_serving(served: Served, watcher: Watcher) -> None:
 
     await until(has_turned, 5, "health says NOT_SERVING", every_s=0.01)
     assert watcher.told == [SERVING, NOT_SERVING]
-    assert await asyncio.to_thread(_readiness, served.http) == 503
-
-
-def _readiness(address: str) -> int:
-    try:
-        with urllib.request.urlopen(f"http://{address}/readyz", timeout=5) as answer:
-            status: int = answer.status
-            return status
-    except urllib.error.HTTPError as e:
-        with e:
-            return e.code
+    status, _ = await asyncio.to_thread(readiness, served.http)
+    assert status == 503
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "Ctrl-C"])
