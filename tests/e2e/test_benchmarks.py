@@ -1,0 +1,68 @@
+"""The benchmarks run through. What they measure is no test: machines are shared, and differ."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+
+import pytest
+
+from tests.e2e.processes import REPOSITORY, environment
+
+DURABLE = {
+    "PlaceOrder, 1 callers",
+    "PlaceOrder, 16 callers",
+    "PlaceOrder, 64 callers",
+    "TradeSession, 64 in flight",
+    "two bare commits",
+    "embedded, 1 callers",
+    "embedded, 64 callers",
+}
+BARE = {"bare echo, 1 callers", "bare echo, 16 callers", "bare echo, 64 callers"}
+TIMEOUT_S = 200
+
+
+@pytest.mark.timeout(TIMEOUT_S + 40)
+def test_benchmarks_run_through(tell: Callable[[str], None]) -> None:
+    # In a session of its own, so that its servers can be ended with it.
+    process = subprocess.Popen(
+        [sys.executable, "-m", "benchmarks", "--quick", "--json"],
+        cwd=REPOSITORY,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        out, err = process.communicate(timeout=TIMEOUT_S)
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.communicate()
+    assert process.returncode == 0, err
+    rows = json.loads(out)
+    by_delay: dict[float, set[str]] = {}
+    for row in rows:
+        by_delay.setdefault(row["commit_delay_ms"], set()).add(row["name"])
+        assert row["per_second"] > 0
+        assert 0 < row["p50_ms"] <= row["p99_ms"]
+        is_ours = not row["name"].startswith(("bare", "two bare"))
+        assert (row["ratio"] is not None) == is_ours, row
+    # Every durable row is measured again where a commit takes a millisecond longer.
+    assert by_delay[1.0] == DURABLE
+    replays = {name for name in by_delay[0.0] if name.startswith("StreamFills, replay of ")}
+    assert len(replays) == 1
+    assert by_delay[0.0] == DURABLE | BARE | replays
+    lines = [
+        f"{row['name']:32} +{row['commit_delay_ms']:g} ms {row['per_second']:9,.0f}/s  "
+        f"p50 {row['p50_ms']:7.2f} ms  p99 {row['p99_ms']:7.2f} ms"
+        + ("" if row["ratio"] is None else f"  {row['ratio']:.2f} of bare")
+        + (f" (wanted {row['wanted']})" if row["wanted"] else "")
+        for row in rows
+    ]
+    tell("\n".join(lines))
