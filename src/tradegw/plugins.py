@@ -249,7 +249,7 @@ def _load(manager: pluggy.PluginManager, entry: importlib.metadata.EntryPoint) -
             return _info(entry, error="its module is registered under another name")
         manager.register(module, name=entry.name)
         _check(manager, module)
-    except Exception as e:  # noqa: BLE001  An import may raise anything, and must not silence the rest.
+    except (Exception, SystemExit) as e:  # noqa: BLE001  An import may raise anything; the rest load.
         if manager.has_plugin(entry.name):
             manager.unregister(name=entry.name)
         info = _info(entry, error=f"{type(e).__name__}: {e}")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from decimal import Decimal
+from decimal import Context, Decimal
 from typing import Any
 
 from tradegw.errors import InvalidOrder, UnsupportedOrder
@@ -39,6 +39,8 @@ __all__ = [
 ]
 
 _NAME = re.compile(r"[\x21-\x7e]{1,64}", re.ASCII)
+# The quotient of two numbers of 38 digits can have many more.
+_WIDE = Context(prec=4 * 38)
 _TAGS_MAX = 16
 _TAG_MAX = 128
 _TIME_MAX = 2**63
@@ -325,8 +327,8 @@ def parse_terms(order_qty: Any, price: Any, trigger_price: Any) -> ReplaceTerms:
 
 
 def _nearest(value: Decimal, step: Decimal) -> str:
-    below = CONTEXT.multiply(CONTEXT.divide_int(value, step), step)
-    above = CONTEXT.add(below, step)
+    below = _WIDE.multiply(_WIDE.divide_int(value, step), step)
+    above = _WIDE.add(below, step)
     return f"{plain(below)} and {plain(above)}" if below else plain(above)
 
 

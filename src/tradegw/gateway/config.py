@@ -218,7 +218,8 @@ def _from_environment(environ: Mapping[str, str], known: Mapping[str, Any]) -> d
     for name, value in sorted(environ.items()):
         if not name.startswith(ENV_PREFIX):
             continue
-        node, beside = tree, known
+        node: dict[str, Any] = tree
+        beside: Mapping[str, Any] = known
         *parents, last = name.removeprefix(ENV_PREFIX).split("__")
         for part in parents:
             key = _spelling(part, beside)
@@ -229,7 +230,10 @@ def _from_environment(environ: Mapping[str, str], known: Mapping[str, Any]) -> d
                 )
             node = cast("dict[str, Any]", child)
             inner: Any = beside.get(key)
-            beside = cast("Mapping[str, Any]", inner) if isinstance(inner, Mapping) else {}
+            within: dict[str, Any] = {}
+            if isinstance(inner, Mapping):
+                within.update(cast("Mapping[str, Any]", inner))
+            beside = within
         text = _EnvText(value)
         text.variable = name
         node[_spelling(last, beside)] = text
