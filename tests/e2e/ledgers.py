@@ -136,4 +136,5 @@ def check_claim(orders: Sequence[Order], ledger: Ledger) -> Claim:
         if not order.in_doubt:
             assert order.ord_status.value == theirs.ord_status.value, (order, theirs)
             assert order.cum_qty == theirs.cum_qty, (order, theirs)
+            assert (order.order_qty, order.price) == (theirs.order_qty, theirs.price), order
     return Claim(len(orders), len(at_venue), never_arrived, len(ledger.fills))

@@ -10,7 +10,9 @@ import asyncio
 import json
 import signal
 import sys
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -127,8 +129,12 @@ class Story:
         while True:
             key = f"k{self.standing.kills}-c{caller}-o{number}"
             self.keys.append(key)
-            await gateway.place_order(**an_order(key))
+            await self.turn(gateway, key)
             number += 1
+
+    async def turn(self, gateway: Gateway, key: str) -> Order:
+        """Do what a key stands for; the same whenever it is done again. Returns what placing answered."""
+        return await gateway.place_order(**an_order(key))
 
     async def settle(self) -> tuple[Claim, Ledger]:
         """Restart, send the same keys again until each is answered, and hold the end to the claim."""
@@ -155,12 +161,35 @@ class Story:
 
         async def caller() -> None:
             for key in left:
-                answers[key] = await gateway.place_order(**an_order(key))
+                answers[key] = await self.turn(gateway, key)
 
         async with asyncio.TaskGroup() as group:
             for _ in range(CALLERS):
                 group.create_task(caller())
         return answers
+
+
+class Restless(Story):
+    """Every order rests, is moved, and cancelled: each of the three under a key of its own."""
+
+    async def turn(self, gateway: Gateway, key: str) -> Order:
+        order = await gateway.place_order(
+            account="paper",
+            symbol="ETH/USDT",
+            side="buy",
+            ord_type="limit",
+            order_qty="0.01",
+            price="1000",
+            idempotency_key=key,
+        )
+        with suppress(tradegw.Conflict):
+            # Closed already, or what was asked before is still unknown.
+            await gateway.replace_order(
+                order.order_id, order_qty="0.02", price="1001", idempotency_key=f"{key}-replace"
+            )
+        with suppress(tradegw.Conflict):
+            await gateway.cancel_order(order.order_id, idempotency_key=f"{key}-cancel")
+        return order
 
 
 async def kill_until(story: Story, wanted: int, tell: Tell) -> None:
@@ -187,6 +216,24 @@ async def test_a_killed_gateway_loses_and_doubles_nothing(
     exchange: MockProcess, tmp_path: Path, point: str, tell: Tell
 ) -> None:
     await kill_until(Story(exchange, tmp_path, point), 50, tell)
+
+
+@pytest.mark.timeout(240)
+@pytest.mark.parametrize("point", POINTS)
+async def test_killed_amid_replaces_and_cancels(
+    exchange: MockProcess, tmp_path: Path, point: str, tell: Tell
+) -> None:
+    """What became of each replace and cancel is found out as well: both sides hold the same terms."""
+    story = Restless(exchange, tmp_path, point)
+    for number in range(3):
+        # Far enough for callers to be at different steps.
+        await story.kill_once(CALLERS * 2 + number * CALLERS // 2)
+    claim, ledger = await story.settle()
+    ends = Counter((o.ord_status.value, str(o.order_qty)) for o in ledger.orders)
+    assert claim.orders > CALLERS
+    tell(
+        f"amid replaces and cancels, {point}: 3 kills, {claim.orders} orders, agreed: {dict(ends)}"
+    )
 
 
 @pytest.mark.long
