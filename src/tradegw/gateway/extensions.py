@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from tradegw.engine.crash import CrashPoint
-from tradegw.gateway.config import Config
 from tradegw.plugins import PluginInfo, load_plugins
 
 if TYPE_CHECKING:
     import cyclopts
+
+    from tradegw.gateway.config import Config
 
 __all__ = ["CrashPoint", "PluginInfo", "add_commands", "check_config", "list_plugins"]
 

@@ -101,14 +101,17 @@ def find_target(asking: Asking, config: Config | None = None) -> str:
 
 @contextmanager
 def telling(key: str) -> Generator[None]:
-    """Note the key on whatever leaves the outcome open, so that the caller can ask again."""
+    """Tell the key wherever the outcome is left open, so that the caller can ask again."""
     try:
         yield
-    except (Unavailable, CommitUnknown, asyncio.CancelledError) as e:
+    except (Unavailable, CommitUnknown) as e:
         e.add_note(f"idempotency_key={key}")
-        if isinstance(e, asyncio.CancelledError):
-            # Ctrl-C: the request may be on its way, and only the key can tell.
-            raise KeyboardInterrupt(f"idempotency_key {key}") from e
+        raise
+    except asyncio.CancelledError:
+        # Ctrl-C: the request may be on its way, and only the key can tell.
+        print(
+            f"\ntradegw: INTERRUPTED: the outcome is open; idempotency_key {key}", file=sys.stderr
+        )
         raise
 
 

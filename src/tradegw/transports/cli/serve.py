@@ -8,9 +8,10 @@ import os
 import signal
 import sys
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
-from tradegw.errors import TradegwError
+from tradegw.errors import ConfigError, TradegwError
 from tradegw.gateway.clock import SystemClock
 from tradegw.gateway.config import Config, load_config
 from tradegw.gateway.metrics import tradegw_version
@@ -25,6 +26,8 @@ from tradegw.transports.http.server import serve_http
 __all__ = ["serve"]
 
 log = logging.getLogger(__name__)
+
+_PORT_MAX = 65_535
 
 
 async def serve(
@@ -77,10 +80,19 @@ async def serve(
     return ExitCode.OK
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _Doors:
-    def __init__(self, *, grpc_host: str, grpc_port: int, http_host: str, http_port: int) -> None:
-        self.grpc_host, self.grpc_port = grpc_host, grpc_port
-        self.http_host, self.http_port = http_host, http_port
+    grpc_host: str
+    grpc_port: int
+    http_host: str
+    http_port: int
+
+    def __post_init__(self) -> None:
+        for name in ("grpc_port", "http_port"):
+            port = getattr(self, name)
+            # gRPC itself would take a larger one, and listen on what is left of it.
+            if not 0 <= port <= _PORT_MAX:
+                raise ConfigError(f"server.{name} is 0 to {_PORT_MAX}; found {port}")
 
 
 async def _run(config: Config, doors: _Doors, stop: _Stop, *, as_json: bool) -> None:

@@ -158,7 +158,7 @@ class Blotter:
         )
         if self.away:
             head.append(f"   {clean(self.away)}; trying again", "bold yellow")
-        others = 10 + len(self.balances) + sum(len(venue.accounts) for venue in self.venues)
+        others = 15 + len(self.balances) + sum(len(venue.accounts) for venue in self.venues)
         rows = max(6, height - others)
         shown_fills = max(3, rows // 3)
         return Group(
@@ -246,7 +246,7 @@ def _table(title: str, columns: Sequence[str]) -> Any:
     from rich.table import Table
 
     table = Table(
-        title=title,
+        title=f"\n{title}",
         title_justify="left",
         title_style="bold",
         box=None,
