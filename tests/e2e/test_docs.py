@@ -247,9 +247,16 @@ def test_config(tmp_path: Path) -> None:
         assert re.search(rf"{re.escape(key)}\W.*{value}", done.stdout), done.stdout
 
 
-def install_acme(site: Path) -> None:
-    """Lay out what pip would install of the package in the guide: a module, its name and entry point."""
+def install_acme(site: Path, *, lost: str = "") -> None:
+    """Lay out what pip would install of the package in the guide: a module, its name and entry point.
+
+    Args:
+        lost: Text in place of `execute`'s answer.
+    """
     code = named("venue")
+    answer = "        self.orders[name] = report\n        return [report]\n"
+    assert code.text.count(answer) == 1
+    text = code.text.replace(answer, lost) if lost else code.text
     (project,) = [
         tomllib.loads(s.text)
         for s in snippets(REPOSITORY / code.file)
@@ -258,7 +265,7 @@ def install_acme(site: Path) -> None:
     about: Mapping[str, str] = project["project"]
     (entry,) = project["project"]["entry-points"]["tradegw"].items()
     site.mkdir()
-    (site / f"{entry[1]}.py").write_text(code.text, "utf-8")
+    (site / f"{entry[1]}.py").write_text(text, "utf-8")
     info = site / f"{entry[1]}-{about['version']}.dist-info"
     info.mkdir()
     (info / "METADATA").write_text(
@@ -303,6 +310,53 @@ def test_venue(tmp_path: Path) -> None:
     assert done.stdout == "NEW ()\nCANCELED\n"
     shutil.rmtree(site)
     assert "acme" not in shell("tradegw plugins", tmp_path)
+
+
+LOST_BOT = """
+import asyncio, tradegw
+
+async def main():
+    async with tradegw.open("tradegw.toml") as gateway:
+        order = await gateway.place_order(
+            account="main", symbol="ACME/USD", side="buy", ord_type="limit", order_qty="3", price="1.25",
+        )
+        print(order.ord_status, [doubt.command.value for doubt in order.in_doubt])
+        async with asyncio.timeout(30):
+            async for batch in gateway.stream_orders():
+                if (order := await gateway.get_order(order.order_id)) and not order.in_doubt:
+                    break
+        print(order.ord_status, order.reason, order.closed_by)
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize(
+    ("lost", "ends"),
+    [
+        pytest.param(
+            "        self.orders[name] = report\n        raise ConnectionResetError('cut')\n",
+            "NEW  None",
+            id="the answer is lost",
+        ),
+        pytest.param(
+            "        raise ConnectionResetError('cut')\n",
+            "REJECTED NEVER_REACHED_VENUE ABSENT_AFTER_EXPIRY",
+            id="the request is lost",
+        ),
+    ],
+)
+def test_venue_that_cuts_the_line(tmp_path: Path, lost: str, ends: str) -> None:
+    """The guide's venue says nothing of this case; the engine finds out all the same."""
+    site = tmp_path / "site"
+    install_acme(site, lost=lost)
+    paths = os.pathsep.join([str(site), *filter(None, [os.environ.get("PYTHONPATH")])])
+    (tmp_path / "tradegw.toml").write_text(ACME_TOML, "utf-8")
+    bot = tmp_path / "bot.py"
+    bot.write_text(LOST_BOT, "utf-8")
+    done = run([sys.executable, str(bot)], cwd=tmp_path, PYTHONPATH=paths)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == f"PENDING_NEW ['NEW']\n{ends}\n"
 
 
 TESTS = {"first-bot": test_first_bot, "config": test_config, "venue": test_venue}
