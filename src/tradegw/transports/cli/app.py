@@ -85,6 +85,7 @@ COMMANDS: Final[tuple[CommandInfo, ...]] = tuple(
             "setup:migrate_check",
             "Say whether this release can run on the store.",
         ),
+        (_SETUP, "new-venue", "scaffold:new_venue", "Write the start of a venue plugin."),
         (_SETUP, "plugins", "plugins:plugins", "List plugins, and why one was skipped."),
     )
 )
