@@ -58,6 +58,7 @@ def open_sqlite(path: Path, *, clock: Clock, read_only: bool = False) -> SqliteS
             if path.parent.is_dir():
                 lock = WriterLock(path)
                 opened.callback(lock.release)
+            _refuse_strangers(path)
             writer = open_writer(path)
             opened.callback(writer.close)
             try:
@@ -91,6 +92,7 @@ def migrate_sqlite(path: Path, *, clock: Clock, to: int | None = None) -> Sequen
     with contextlib.ExitStack() as opened:
         if path.parent.is_dir():
             opened.callback(WriterLock(path).release)
+        _refuse_strangers(path)
         writer = opened.enter_context(contextlib.closing(open_writer(path)))
         try:
             return migrate(
@@ -98,6 +100,22 @@ def migrate_sqlite(path: Path, *, clock: Clock, to: int | None = None) -> Sequen
             )
         except sqlite3.Error as e:
             raise store_error(e, f"store {path} cannot be migrated") from e
+
+
+def _refuse_strangers(path: Path) -> None:
+    """Look before opening for writing: that alone turns a file into a WAL database.
+
+    Raises:
+        ConfigError: The file is another program's database. It is left as it is.
+        StoreCorrupt: It is no database.
+    """
+    if not path.is_file() or not path.stat().st_size:
+        return
+    with contextlib.closing(open_reader(path)) as reader:
+        try:
+            list_applied(reader)
+        except sqlite3.Error as e:
+            raise store_error(e, f"store {path} cannot be read") from e
 
 
 class SqliteStore(SqlStore):
