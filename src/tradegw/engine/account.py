@@ -154,7 +154,8 @@ class Account:
         self.identities: dict[OrderId, tuple[str, str]] = {}
         """Venue account and instance at the intent of each open order."""
         self.observations: dict[OrderId, tuple[Observation, ...]] = {}
-        self.missing_fills: set[OrderId] = set()
+        self.to_ask: set[OrderId] = set()
+        """Open orders of which the venue knows more than we, though none of their commands is in doubt."""
         self.wake_resolver = asyncio.Event()
         self.wake_reconciler = asyncio.Event()
         self.state_changed = asyncio.Event()
@@ -348,7 +349,7 @@ class Account:
         self.book.drop(order)
         self.identities.pop(order.order_id, None)
         self.observations.pop(order.order_id, None)
-        self.missing_fills.discard(order.order_id)
+        self.to_ask.discard(order.order_id)
 
     async def doubt(self, order_id: OrderId, command: CommandKind, why: str) -> Order:
         """Record that nobody knows what became of a command, and wake the resolver.
@@ -426,7 +427,7 @@ class Account:
                     )
             if order.is_open and any(is_missing_fills(order, report) for report in stamped):
                 # Until the resolver has asked: a close that waits for these fills is not told again.
-                self.missing_fills.add(order_id)
+                self.to_ask.add(order_id)
                 self.wake_resolver.set()
             if request.request_id:
                 events = tuple(
@@ -560,7 +561,7 @@ class Account:
             for k in known
         }
         self.observations.clear()
-        self.missing_fills.clear()
+        self.to_ask.clear()
         for one in known:
             order_id = one.order.order_id
             if order_id in self.unsent:

@@ -547,7 +547,12 @@ class Desk:
             return await account.lose_sight(
                 order_id, f"refused ({error.reason}: {error}), though the venue holds it"
             )
-        return await account.commit(order_id, self._refused(command, error))
+        stood = await account.commit(order_id, self._refused(command, error))
+        if stood.is_open and isinstance(error, VenueRejected):
+            # "No such order" may mean that it has filled, and that the stream has not told us yet.
+            account.to_ask.add(order_id)
+            account.wake_resolver.set()
+        return stood
 
     async def _apply_answer(
         self, order_id: OrderId, command: CommandKind, reports: Sequence[ExecutionReport]

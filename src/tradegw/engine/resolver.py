@@ -80,7 +80,7 @@ class Resolver:
         return [
             order
             for order in account.book
-            if order.is_open and (order.in_doubt or order.order_id in account.missing_fills)
+            if order.is_open and (order.in_doubt or order.order_id in account.to_ask)
         ]
 
     def _next_wait_s(self) -> float | None:
@@ -175,7 +175,7 @@ class Resolver:
         if not order.is_open:
             return
         if not any(is_missing_fills(order, report) for report in reports):
-            account.missing_fills.discard(order_id)
+            account.to_ask.discard(order_id)
         # The venue holds the order open. A cancel or replace that it can no longer take did not happen.
         if not is_settled_after(
             valid_until_ns=ref.command_valid_until_ns,
@@ -221,6 +221,7 @@ class Resolver:
                 await account.lose_sight(
                     order.order_id, "acknowledged, and the venue does not find it"
                 )
+                account.to_ask.discard(order.order_id)
             return
         fills = await self._fetch_fills(venue, order, ref)
         if fills:

@@ -13,10 +13,12 @@ from tradegw.testing.builders import (
 )
 from tradegw.testing.clock import TurnedClock
 from tradegw.testing.exchange import Fault, Placed, ScriptedExchange
+from tradegw.testing.runtime import LentRuntime
 from tradegw.testing.venue import ScriptedPlugin, ScriptedVenue
 
 __all__ = [
     "Fault",
+    "LentRuntime",
     "Placed",
     "ScriptedExchange",
     "ScriptedPlugin",

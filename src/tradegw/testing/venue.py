@@ -9,16 +9,26 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, cast
 
-from tradegw.errors import InvalidOrder, NotSent, OutcomeUnknown, RateLimited, VenueRejected
+from tradegw.errors import (
+    InvalidOrder,
+    NotSent,
+    OutcomeUnknown,
+    RateLimited,
+    UnsupportedOrder,
+    VenueRejected,
+)
 from tradegw.markers import hookimpl
 from tradegw.model import (
     AccountName,
     Balance,
     CommandKind,
     ExecutionReport,
+    Instrument,
+    Order,
     OrdType,
     TimeInForce,
 )
+from tradegw.model.numbers import is_multiple
 from tradegw.testing.exchange import Fault, Placed, Request, ScriptedExchange
 from tradegw.venue import (
     Cancel,
@@ -88,8 +98,7 @@ class ScriptedVenue(Venue):
         (client_id,) = context.venue_client_order_ids
         match command:
             case Submit(order=order):
-                if order.ord_type not in self._capabilities.ord_types:
-                    raise InvalidOrder(f"no {order.ord_type} orders here", reason="UNSUPPORTED")
+                self._check(order, context.instrument)
                 payload = Request(
                     command=CommandKind.NEW,
                     client_id=client_id,
@@ -123,6 +132,20 @@ class ScriptedVenue(Venue):
             digest=f"{payload.command} {client_id}",
             safe_to_repeat=payload.command is CommandKind.CANCEL,
         )
+
+    def _check(self, order: Order, grid: Instrument) -> None:
+        can = self._capabilities
+        if (
+            order.ord_type not in can.ord_types
+            or order.time_in_force not in can.time_in_force
+            or (order.post_only and not can.post_only)
+            or (order.reduce_only and not can.reduce_only)
+            or order.order_qty is None
+        ):
+            raise UnsupportedOrder(f"no such order here: {order}")
+        for value, step in ((order.price, grid.tick_size), (order.order_qty, grid.step_size)):
+            if value is not None and not is_multiple(value, step):
+                raise InvalidOrder(f"{value} is no multiple of {step}", reason="OFF_GRID")
 
     async def execute(self, request: VenueRequest) -> Sequence[ExecutionReport]:
         """Send the request, with what the script says goes wrong."""

@@ -483,6 +483,18 @@ async def test_a_refused_cancel_leaves_the_order_live(bench: Bench) -> None:
     assert "CANCEL_REJECTED" in await bench.events(order)
 
 
+async def test_a_refused_cancel_asks_what_became_of_the_order(bench: Bench) -> None:
+    await bench.start()
+    order = await bench.place()
+    bench.exchange.drops = True
+    bench.exchange.fill(bench.exchange.placed(order.venue_client_order_id))
+    stood = await bench.gateway.cancel_order(order.order_id)
+    assert stood.is_open
+    filled = await bench.order_when(order.order_id, lambda o: not o.is_open)
+    assert filled.ord_status is OrdStatus.FILLED
+    await bench.check_ledger()
+
+
 async def test_a_fill_is_faster_than_the_cancel(bench: Bench) -> None:
     await bench.start()
     order = await bench.place()
