@@ -6,6 +6,7 @@ place in the store, so that one unreadable report cannot stop an account.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from decimal import Decimal
 from enum import StrEnum
@@ -57,13 +58,17 @@ def check_report(report: ExecutionReport, *, received_time_ns: int) -> Execution
     told: Any = report
     if not isinstance(told, ExecutionReport) or not isinstance(told.exec_type, ExecType):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise ValueError(f"expected an ExecutionReport; found {clean(repr(told)[:200])}")
+    numbers: dict[str, Any] = {}
     for name in _DECIMALS:
         number: Any = getattr(told, name)
         if number is None:
             continue
         if not isinstance(number, Decimal):
             raise ValueError(f"{name} must be a Decimal; found {type(number).__name__}")
-        check_decimal(number, name)
+        # Without trailing zeros, so that live and stored ones have one text.
+        normal = check_decimal(number, name)
+        if normal is not number:
+            numbers[name] = normal
         if number < 0 and name != "fee":
             raise ValueError(f"{name} must not be negative; found {number}")
     for name in _NAMES:
@@ -83,10 +88,12 @@ def check_report(report: ExecutionReport, *, received_time_ns: int) -> Execution
         member: Any = getattr(told, name)
         if member is not None and not isinstance(member, enum):
             raise ValueError(f"{name} must be a {enum.__name__}; found {member!r:.80}")
-    return _stamped(report, received_time_ns)
+    return _stamped(report, received_time_ns, numbers)
 
 
-def _stamped(report: ExecutionReport, received_time_ns: int) -> ExecutionReport:
+def _stamped(
+    report: ExecutionReport, received_time_ns: int, numbers: Mapping[str, Any]
+) -> ExecutionReport:
     reason, text = _words(report.reason), _words(report.text)
     evidence = report.evidence
     if not isinstance(report.liquidity, Liquidity):  # pyright: ignore[reportUnnecessaryIsInstance]
@@ -95,6 +102,7 @@ def _stamped(report: ExecutionReport, received_time_ns: int) -> ExecutionReport:
         evidence = Evidence(kind=evidence.kind, detail=_words(evidence.detail))
     if (
         report.received_time_ns
+        and not numbers
         and reason == report.reason
         and text == report.text
         and evidence is report.evidence
@@ -106,6 +114,7 @@ def _stamped(report: ExecutionReport, received_time_ns: int) -> ExecutionReport:
         text=text,
         evidence=evidence,
         received_time_ns=report.received_time_ns or received_time_ns,
+        **numbers,
     )
 
 
