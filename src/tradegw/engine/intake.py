@@ -67,7 +67,7 @@ def check_report(report: ExecutionReport, *, received_time_ns: int) -> Execution
             raise ValueError(f"{name} must be a Decimal; found {type(number).__name__}")
         # Without trailing zeros, so that live and stored ones have one text.
         normal = check_decimal(number, name)
-        if normal is not number:
+        if not normal.same_quantum(number):
             numbers[name] = normal
         if number < 0 and name != "fee":
             raise ValueError(f"{name} must not be negative; found {number}")
