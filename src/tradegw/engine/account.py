@@ -12,7 +12,7 @@ import logging
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from tradegw.engine.absence import LOST, Observation
 from tradegw.engine.book import Book
@@ -62,8 +62,17 @@ log = logging.getLogger(__name__)
 NS_PER_S = 1_000_000_000
 ResultT = TypeVar("ResultT")
 
-Meter = Callable[[str, str, str, float], None]
-"""Told of every call of a venue: venue, operation, outcome, seconds."""
+
+class Meter(Protocol):
+    """Told how long things took."""
+
+    def venue_call(self, venue: str, operation: str, outcome: str, seconds: float) -> None:
+        """Count one call of a venue."""
+        ...
+
+    def store_append(self, outcome: str, seconds: float) -> None:
+        """Count one entry: from handing it over until it is durable, or not."""
+        ...
 
 
 class AccountState(StrEnum):
@@ -303,8 +312,12 @@ class Account:
         if self.failed.is_set():
             raise StoreUnavailable(self.why)
         self._appending += 1
+        started_ns = self.clock.monotonic_ns()
+        outcome = "failed"
         try:
-            return await self.store.append(entry)
+            result = await self.store.append(entry)
+            outcome = type(result).__name__.lower()
+            return result
         except DuplicateClientOrderId:
             raise
         except StoreError as e:
@@ -315,6 +328,7 @@ class Account:
             self.fail(error)
             raise error from e
         finally:
+            self.meter.store_append(outcome, (self.clock.monotonic_ns() - started_ns) / NS_PER_S)
             self._appending -= 1
             if not self._appending:
                 self._quiet.set()

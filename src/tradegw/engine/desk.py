@@ -616,7 +616,7 @@ class Desk:
             raise
         finally:
             seconds = (account.clock.monotonic_ns() - started_ns) / NS_PER_S
-            account.meter(account.record.venue, command.value, outcome, seconds)
+            account.meter.venue_call(account.record.venue, command.value, outcome, seconds)
         return reports
 
     def _refused(self, command: CommandKind, error: VenueError) -> Callable[[Order], Outcome]:

@@ -54,14 +54,12 @@ class Metrics:
             buckets=_BUCKETS_S,
             registry=self.registry,
         )
-        self.store_commit_seconds = Histogram(
-            "tradegw_store_commit_seconds",
-            "Time of one commit of the store, which many entries may share.",
+        self.store_append_seconds = Histogram(
+            "tradegw_store_append_seconds",
+            "Time until an entry was durable, from handing it to the store; many share a commit.",
+            ["outcome"],
             buckets=_BUCKETS_S,
             registry=self.registry,
-        )
-        self.store_entries_total = Counter(
-            "tradegw_store_entries", "Entries stored.", registry=self.registry
         )
         self.registry.register(_BuildInfo())
 
@@ -69,10 +67,9 @@ class Metrics:
         """Count one call of a venue."""
         self.venue_call_seconds.labels(venue, operation, outcome).observe(seconds)
 
-    def store_commit(self, entries: int, seconds: float) -> None:
-        """Count one commit of the store."""
-        self.store_commit_seconds.observe(seconds)
-        self.store_entries_total.inc(entries)
+    def store_append(self, outcome: str, seconds: float) -> None:
+        """Count one entry handed to the store."""
+        self.store_append_seconds.labels(outcome).observe(seconds)
 
     def watch_accounts(self, accounts: Callable[[], Sequence[Account]], clock: Clock) -> None:
         """Report open orders, doubts and states of the accounts whenever somebody reads."""

@@ -151,7 +151,7 @@ async def run_gateway(
                 plugins=loaded,
                 group=group,
                 rng=random.Random(),
-                meter=metrics.venue_call,
+                meter=metrics,
             )
             stores.append(store)
             _publish(store, published)

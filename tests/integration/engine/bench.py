@@ -20,6 +20,7 @@ from tradegw.engine.routing import Route
 from tradegw.engine.venue_ids import gateway_tag
 from tradegw.errors import CommitUnknown, StoreUnavailable
 from tradegw.gateway.local import LocalGateway
+from tradegw.gateway.metrics import Metrics
 from tradegw.model import (
     AccountId,
     AccountName,
@@ -179,7 +180,7 @@ class Bench:
                 plugins=load_plugins(self.extra_plugins),
                 group=group,
                 rng=random.Random(self.seed),
-                meter=lambda *_: None,
+                meter=Metrics(),
             )
             self.engine = engine
             await engine.start([self.plan(name) for name in self.accounts])
