@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -15,10 +16,17 @@ if TYPE_CHECKING:
 
 __all__ = ["CrashPoint", "PluginInfo", "add_commands", "check_config", "list_plugins"]
 
+log = logging.getLogger(__name__)
+
 
 def add_commands(app: cyclopts.App) -> None:
-    """Let every installed plugin add its commands to the command line."""
-    load_plugins().manager.hook.tradegw_cli(app=app)
+    """Let every plugin add its commands to the command line. One that fails is named and skipped."""
+    given = {"app": app}
+    for impl in load_plugins().manager.hook.tradegw_cli.get_hookimpls():
+        try:
+            impl.function(*(given[name] for name in impl.argnames))
+        except Exception as e:  # noqa: BLE001  A plugin may raise anything, and the others still work.
+            log.error("plugin %s adds no commands: %r", impl.plugin_name, e)
 
 
 def list_plugins() -> Sequence[PluginInfo]:

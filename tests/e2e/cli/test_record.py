@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 
 from tests.e2e.cli.conftest import Run, check_refusal, is_ready, place
 from tests.e2e.processes import serving, tradegw, wait_until
+from tradegw import sync
 
 
 @pytest.fixture(scope="module")
@@ -242,3 +244,21 @@ def test_a_spot_venue_has_no_positions_to_close(run: Run, served: object) -> Non
     words = ["positions", "--close", "BTC/USDT"]
     check_refusal(run(*words, "--account", "paper"), 1, "UNSUPPORTED")
     check_refusal(run(*words), 2, "INVALID_FIELD", "--account")
+
+
+def test_the_record_of_an_embedded_gateway_is_read_and_its_orders_are_its_own(
+    tmp_path: Path,
+) -> None:
+    config = {
+        "store": {"url": f"sqlite:///{tmp_path}/tradegw.db"},
+        "venues": {"mock": {"plugin": "mock"}},
+        "accounts": {"paper": {"venue": "mock"}},
+    }
+    with sync.open(config) as gateway:
+        order = gateway.place_order(
+            account="paper", symbol="BTC/USDT", side="buy", ord_type="market", order_qty="0.01"
+        )
+        listed = json.loads(tradegw("orders", "--json", cwd=tmp_path).stdout)["orders"]
+        assert [one["order_id"] for one in listed] == [str(order.order_id)]
+        words = ["order", "cancel", str(order.order_id), "--timeout", "0.2"]
+        check_refusal(tradegw(*words, cwd=tmp_path), 3, "NO_GATEWAY", str(os.getpid()))

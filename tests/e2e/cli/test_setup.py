@@ -118,3 +118,21 @@ def test_a_wrong_command_line_is_said_on_one_line(
     tmp_path: Path, words: list[str], said: str
 ) -> None:
     check_refusal(tradegw(*words, cwd=tmp_path), 2, "USAGE", said)
+
+
+def test_a_plugin_whose_commands_fail_is_named_and_the_others_work(tmp_path: Path) -> None:
+    (tmp_path / "broken_cli.py").write_text(
+        "from tradegw import hookimpl\n\n\n"
+        "@hookimpl\ndef tradegw_cli(app):\n    raise KeyError('no such thing')\n",
+        "utf-8",
+    )
+    info = tmp_path / "broken_cli-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text(
+        "Metadata-Version: 2.1\nName: broken-cli\nVersion: 1.0\n", "utf-8"
+    )
+    (info / "entry_points.txt").write_text("[tradegw]\nbroken = broken_cli\n", "utf-8")
+    done = tradegw("mock", "serve", "--help", cwd=tmp_path, PYTHONPATH=str(tmp_path))
+    assert done.returncode == 0
+    assert "mock serve" in done.stdout
+    assert "plugin broken adds no commands: KeyError('no such thing')" in done.stderr

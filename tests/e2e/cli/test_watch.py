@@ -49,13 +49,13 @@ class Terminal:
 
 
 @contextmanager
-def in_a_terminal(cwd: Path, *words: str) -> Iterator[Terminal]:
+def in_a_terminal(cwd: Path, *words: str, columns: int) -> Iterator[Terminal]:
     end, peer = pty.openpty()
-    fcntl.ioctl(peer, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 140, 0, 0))
+    fcntl.ioctl(peer, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
     process = subprocess.Popen(
         [*TRADEGW, *words],
         cwd=cwd,
-        env=environment(TERM="xterm-256color"),
+        env=environment(TERM="xterm-256color", COLUMNS=str(columns), LINES="40"),
         stdin=peer,
         stdout=peer,
         stderr=peer,
@@ -69,11 +69,11 @@ def in_a_terminal(cwd: Path, *words: str) -> Iterator[Terminal]:
         os.close(peer)
 
 
-@pytest.mark.parametrize("how", ["q", "ctrl-c"])
+@pytest.mark.parametrize(("how", "columns"), [("q", 140), ("ctrl-c", 80)])
 def test_the_blotter_is_live_and_leaves_the_terminal_as_it_was(
-    run: Run, home: Path, how: str
+    run: Run, home: Path, how: str, columns: int
 ) -> None:
-    with in_a_terminal(home, "watch") as terminal:
+    with in_a_terminal(home, "watch", columns=columns) as terminal:
         before = termios.tcgetattr(terminal.peer)
         wait_until(lambda: b"READY" in terminal.read(), 30, "the first picture")
         assert termios.tcgetattr(terminal.peer)[3] != before[3]  # No echo, key by key.

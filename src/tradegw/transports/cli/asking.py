@@ -6,6 +6,7 @@ import asyncio
 import os
 import re
 import sys
+import time
 from collections.abc import AsyncGenerator, Generator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
@@ -34,6 +35,8 @@ __all__ = [
 ]
 
 _HINT_S = 2.0
+_STARTING_S = 3.0
+_ASK_AGAIN_S = 0.05
 _TIMEOUT_MAX_S = 1e6
 
 Json = Annotated[
@@ -78,11 +81,12 @@ def new_key() -> str:
     return f"cli-{uuid4().hex}"
 
 
-def find_target(asking: Asking, config: Config | None = None) -> str:
+async def find_target(asking: Asking, config: Config | None = None) -> str:
     """Return the address of the gateway to ask.
 
     Raises:
         ConfigError: The address is malformed, or the configuration is wrong.
+        Unavailable: Who writes the store has no gRPC door.
     """
     named = asking.named_target
     if named is not None:
@@ -93,9 +97,18 @@ def find_target(asking: Asking, config: Config | None = None) -> str:
             )
         return named
     config = config or load_config(asking.config)
-    running = find_running(config)
-    if running is not None and "grpc" in running.addresses:
-        return running.addresses["grpc"]
+    ends = time.monotonic() + min(_STARTING_S, asking.timeout)
+    while (running := find_running(config)) is not None:
+        if "grpc" in running.addresses:
+            return running.addresses["grpc"]
+        # It may be starting, and tell in a moment.
+        if time.monotonic() > ends:
+            raise Unavailable(
+                f"process {running.pid} writes {config.store.url} and has no gRPC door: an embedded "
+                "gateway takes orders from its own program alone",
+                reason="NO_GATEWAY",
+            )
+        await asyncio.sleep(_ASK_AGAIN_S)
     return f"{config.server.grpc_host}:{config.server.grpc_port}"
 
 
@@ -118,7 +131,7 @@ def telling(key: str) -> Generator[None]:
 @asynccontextmanager
 async def connected(asking: Asking, config: Config | None = None) -> AsyncGenerator[Gateway]:
     """Connect to the gateway."""
-    target = find_target(asking, config)
+    target = await find_target(asking, config)
     from tradegw.transports.grpc.client import connect
 
     if not 0 < asking.timeout < _TIMEOUT_MAX_S:
@@ -146,7 +159,9 @@ async def reading(asking: Asking) -> AsyncGenerator[Gateway | Record]:
     """Give somebody who knows the record: the gateway, or the stored file where no gateway writes it."""
     if asking.named_target is None:
         config = load_config(asking.config)
-        if find_running(config) is None and has_record(config):
+        running = find_running(config)
+        # A program that embeds a gateway writes the store, and has no door to ask at.
+        if has_record(config) and (running is None or "grpc" not in running.addresses):
             async with open_record(config) as record:
                 yield record
             return

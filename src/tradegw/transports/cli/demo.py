@@ -66,6 +66,9 @@ async def demo(
     found = {info.name: info for info in list_plugins()}
     if "mock" not in found or found["mock"].error:
         raise ConfigError("the demo needs the mock exchange: pip install tradegw-mock")
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        # As Ctrl-C: the children are ended, and the directory is removed.
+        signal.signal(number, _as_ctrl_c)
     async with AsyncExitStack() as stack:
         if directory is None:
             made = tempfile.TemporaryDirectory(prefix="tradegw-demo-")
@@ -89,6 +92,10 @@ async def demo(
     else:
         _show_checks(checks, ok=ok, seconds=seconds)
     return ExitCode.OK if ok else ExitCode.REFUSED
+
+
+def _as_ctrl_c(number: int, frame: object) -> None:
+    signal.raise_signal(signal.SIGINT)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

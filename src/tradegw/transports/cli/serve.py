@@ -28,6 +28,7 @@ __all__ = ["serve"]
 log = logging.getLogger(__name__)
 
 _PORT_MAX = 65_535
+_LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 
 
 async def serve(
@@ -112,6 +113,8 @@ async def _run(config: Config, doors: _Doors, stop: _Stop, *, as_json: bool) -> 
             addresses = {"grpc": grpc.address, "http": http.address}
             running.publish_addresses(addresses)
             log.info("listening", extra=addresses)
+            if not {doors.grpc_host, doors.http_host} <= _LOOPBACK:
+                log.warning("the doors ask nobody for a key: whoever reaches them can trade")
             _announce(config, addresses, as_json=as_json)
             await stop.asked.wait()
             log.info("%s: no new orders from now on, waiting for answers", stop.why)

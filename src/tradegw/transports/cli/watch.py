@@ -49,6 +49,7 @@ _POLL_S: Final = 1.0
 _PAINT_S: Final = 0.125
 """A busy account moves faster than anyone reads."""
 _PAUSE_S: Final = 0.5
+_ID_MIN: Final = 12
 
 
 async def watch(*, account: Sequence[str] = (), asking: Asking = _ASKING) -> None:
@@ -66,7 +67,7 @@ async def watch(*, account: Sequence[str] = (), asking: Asking = _ASKING) -> Non
     Args:
         account: Only this account. May be repeated.
     """
-    target = find_target(asking)
+    target = await find_target(asking)
     from tradegw.transports.grpc.client import connect
 
     stop = asyncio.Event()
@@ -193,7 +194,7 @@ class Blotter:
         )
         for order in orders[:rows]:
             table.add_row(
-                instant(order.created_time_ns)[11:],
+                instant(order.created_time_ns)[11:23],
                 *_texts(order.account, order.symbol, order.side, order.ord_type),
                 number(order.order_qty if order.order_qty is not None else order.quote_qty),
                 number(order.price if order.price is not None else order.trigger_price),
@@ -210,7 +211,7 @@ class Blotter:
         for fill in list(self.fills)[:rows]:
             fee = "-" if fill.fee is None else f"{plain(fill.fee)} {fill.fee_asset or ''}"
             table.add_row(
-                instant(fill.transact_time_ns or fill.received_time_ns)[11:],
+                instant(fill.transact_time_ns or fill.received_time_ns)[11:23],
                 *_texts(fill.account, fill.symbol, fill.side),
                 plain(fill.last_qty),
                 plain(fill.last_px),
@@ -255,7 +256,13 @@ def _table(title: str, columns: Sequence[str]) -> Any:
     )
     for column in columns:
         right = column.startswith("*")
-        table.add_column(column.lstrip("*"), justify="right" if right else "left", no_wrap=True)
+        table.add_column(
+            column.lstrip("*"),
+            justify="right" if right else "left",
+            no_wrap=True,
+            # On a narrow terminal a long id gives way, but not altogether.
+            min_width=_ID_MIN if column in ("id", "order") else None,
+        )
     return table
 
 
