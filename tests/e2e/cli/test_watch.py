@@ -77,7 +77,7 @@ def test_the_blotter_is_live_and_leaves_the_terminal_as_it_was(
         before = termios.tcgetattr(terminal.peer)
         wait_until(lambda: b"READY" in terminal.read(), 30, "the first picture")
         assert termios.tcgetattr(terminal.peer)[3] != before[3]  # No echo, key by key.
-        name = f"seen-{how}"
+        name = f"by-{how[0]}"
         place(run, "--client-order-id", name, "--price", "10000", ord_type="limit")
         wait_until(lambda: name.encode() in terminal.read(), 30, "the order appears")
         if how == "q":

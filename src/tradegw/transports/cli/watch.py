@@ -49,7 +49,9 @@ _POLL_S: Final = 1.0
 _PAINT_S: Final = 0.125
 """A busy account moves faster than anyone reads."""
 _PAUSE_S: Final = 0.5
-_ID_MIN: Final = 12
+_WIDE: Final = 120
+"""Columns from which on ids and times are shown in full."""
+_ID_NARROW: Final = 10
 
 
 async def watch(*, account: Sequence[str] = (), asking: Asking = _ASKING) -> None:
@@ -149,8 +151,8 @@ class Blotter:
         ):
             self.fills.appendleft(event.fill)
 
-    def render(self, height: int) -> RenderableType:
-        """Return the picture, for a terminal of so many lines."""
+    def render(self, width: int, height: int) -> RenderableType:
+        """Return the picture, for a terminal of so many columns and lines."""
         from rich.console import Group
         from rich.text import Text
 
@@ -165,12 +167,12 @@ class Blotter:
         return Group(
             head,
             *self._venue_table(),
-            *self._order_table(rows - shown_fills),
-            *self._fill_table(shown_fills),
+            *self._order_table(rows - shown_fills, narrow=width < _WIDE),
+            *self._fill_table(shown_fills, narrow=width < _WIDE),
             *self._balance_table(),
         )
 
-    def _order_table(self, rows: int) -> list[RenderableType]:
+    def _order_table(self, rows: int, *, narrow: bool) -> list[RenderableType]:
         # In doubt first, and those the longest; then the newest.
         orders = sorted(
             self.orders.values(),
@@ -194,30 +196,29 @@ class Blotter:
         )
         for order in orders[:rows]:
             table.add_row(
-                instant(order.created_time_ns)[11:23],
+                _clock(order.created_time_ns, narrow=narrow),
                 *_texts(order.account, order.symbol, order.side, order.ord_type),
                 number(order.order_qty if order.order_qty is not None else order.quote_qty),
                 number(order.price if order.price is not None else order.trigger_price),
                 plain(order.cum_qty),
                 styled_status(order),
-                *_texts(order.client_order_id or str(order.order_id)),
+                *_texts(_short(order.client_order_id or str(order.order_id), narrow=narrow)),
             )
         return [table, *_more(len(orders) - rows)]
 
-    def _fill_table(self, rows: int) -> list[RenderableType]:
+    def _fill_table(self, rows: int, *, narrow: bool) -> list[RenderableType]:
         table = _table(
             "fills", ["time", "account", "symbol", "side", "*qty", "*px", "*fee", "made", "order"]
         )
         for fill in list(self.fills)[:rows]:
+            name = fill.client_order_id or str(fill.order_id or "unmatched")
             fee = "-" if fill.fee is None else f"{plain(fill.fee)} {fill.fee_asset or ''}"
             table.add_row(
-                instant(fill.transact_time_ns or fill.received_time_ns)[11:23],
+                _clock(fill.transact_time_ns or fill.received_time_ns, narrow=narrow),
                 *_texts(fill.account, fill.symbol, fill.side),
                 plain(fill.last_qty),
                 plain(fill.last_px),
-                *_texts(
-                    fee, fill.liquidity, fill.client_order_id or str(fill.order_id or "unmatched")
-                ),
+                *_texts(fee, fill.liquidity, _short(name, narrow=narrow)),
             )
         return [table]
 
@@ -243,6 +244,14 @@ class Blotter:
         return [table]
 
 
+def _clock(time_ns: int, *, narrow: bool) -> str:
+    return instant(time_ns)[11 : 19 if narrow else 23]
+
+
+def _short(name: str, *, narrow: bool) -> str:
+    return f"{name[: _ID_NARROW - 1]}…" if narrow and len(name) > _ID_NARROW else name
+
+
 def _table(title: str, columns: Sequence[str]) -> Any:
     from rich.table import Table
 
@@ -260,8 +269,6 @@ def _table(title: str, columns: Sequence[str]) -> Any:
             column.lstrip("*"),
             justify="right" if right else "left",
             no_wrap=True,
-            # On a narrow terminal a long id gives way, but not altogether.
-            min_width=_ID_MIN if column in ("id", "order") else None,
         )
     return table
 
@@ -324,7 +331,7 @@ async def _paint(blotter: Blotter, stop: asyncio.Event) -> None:
             width, height = out.size
             if blotter.is_changed or size != (width, height):
                 blotter.is_changed, size = False, (width, height)
-                live.update(blotter.render(height), refresh=True)
+                live.update(blotter.render(width, height), refresh=True)
             await asyncio.sleep(_PAINT_S)
 
 
