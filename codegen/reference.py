@@ -39,7 +39,7 @@ def hooks() -> str:
             continue
         signature = re.sub(r"'", "", str(inspect.signature(function)))
         parts.append(f"## `{name}`\n")
-        parts.append(f"```python\n{name}{signature}\n```\n")
+        parts.append(f"```text\n{name}{signature}\n```\n")
         parts.append(_docstring(function))
     return "\n".join(parts)
 
