@@ -58,6 +58,7 @@ class FaultyStore:
         self.is_dead = False
         self.is_away = False
         self.reads_fail = 0
+        self.gate: tuple[asyncio.Event, Callable[[Entry], bool]] | None = None
         self._faults: list[tuple[StoreFault, Callable[[Entry], bool]]] = []
         self._stopped: set[AccountId] = set()
         self._listeners: list[Callable[[Sequence[OrderEvent]], None]] = []
@@ -99,6 +100,8 @@ class FaultyStore:
             if when(entry):
                 self._faults.remove(planned)
                 return await self._failing(fault, entry)
+        if self.gate is not None and self.gate[1](entry):
+            await self.gate[0].wait()
         return await self.inner.append(entry)
 
     async def _failing(self, fault: StoreFault, entry: Entry) -> Stored | KeyTaken | Replayed:

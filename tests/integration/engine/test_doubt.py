@@ -394,6 +394,28 @@ async def test_what_was_not_sent_in_time_is_not_sent(bench: Bench) -> None:
     assert not bench.exchange.requests
 
 
+async def test_what_was_journaled_too_slowly_is_not_sent(bench: Bench) -> None:
+    """`send_by`: an order that has waited too long for the journal is not what the caller wants now."""
+    bench.exchange.request_validity_s = 60.0
+    await bench.start()
+    bench.store.subscribe(lambda events: bench.clock.turn(11))
+    order = await bench.place()
+    assert (order.ord_status, order.closed_by) == (OrdStatus.REJECTED, EvidenceKind.NOT_SENT)
+    assert not bench.exchange.requests
+
+
+async def test_after_a_reset_the_new_instance_proves_what_was_sent_to_it(bench: Bench) -> None:
+    await bench.start()
+    bench.exchange.reset("instance-2")
+    await bench.clock.until(lambda: bench.account().record.instance_id == "instance-2")
+    await bench.ready()
+    bench.exchange.script(NEW, Fault.LOSE_REQUEST)
+    order = await bench.place()
+    await bench.restart()
+    closed = await bench.order_when(order.order_id, lambda o: not o.is_open)
+    assert closed.closed_by is EvidenceKind.ABSENT_AFTER_EXPIRY
+
+
 # --- cancels ---------------------------------------------------------------------------------------
 
 

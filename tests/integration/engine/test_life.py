@@ -369,7 +369,9 @@ async def test_an_account_that_is_removed_and_added_again_goes_on(bench: Bench) 
     bench.exchange.script(NEW, Fault.HANG)
     placing = bench.later(bench.place())
     await bench.clock.until(lambda: bench.exchange.requests, step_s=0)
-    await bench.engine.remove_account(bench.account().account)
+    old = bench.account()
+    await bench.engine.remove_account(old.account)
+    assert not old.in_flight, "nothing of it is under way any more"
     order = await placing
     assert order.in_doubt, "what was on its way ends in doubt"
     bench.exchange.held = None

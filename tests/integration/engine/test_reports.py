@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from dataclasses import replace
 from decimal import Decimal
@@ -71,6 +72,25 @@ async def test_what_the_caller_is_told_is_stored(bench: Bench) -> None:
         order = await bench.place()
         assert order == await bench.stored(order)
         assert order.seq > 0
+
+
+async def test_an_answer_that_the_stream_overtook_waits_for_the_streams_commit(
+    bench: Bench,
+) -> None:
+    """Else the caller would be told what a failing store may yet take back."""
+    await bench.start()
+    is_open = asyncio.Event()
+    bench.store.gate = (is_open, lambda e: any(x.event_type == "NEW" for x in e.events))
+    bench.exchange.script(NEW, Fault.SLOW)
+    placing = bench.later(bench.place())
+    await bench.clock.until(lambda: bench.account().book and bench.exchange.orders, step_s=0)
+    for _ in range(50):
+        await asyncio.sleep(0)
+    assert not placing.done()
+    is_open.set()
+    order = await placing
+    assert order == await bench.stored(order)
+    assert await bench.events(order) == ["INTENT", "NEW"]
 
 
 async def test_every_report_twice_changes_nothing(bench: Bench) -> None:
