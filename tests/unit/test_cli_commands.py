@@ -36,10 +36,11 @@ def test_every_command_has_help_with_an_example(command: CommandInfo) -> None:
 @paths
 def test_every_option_is_explained(command: CommandInfo) -> None:
     function = function_of(command)
-    text = function.__doc__ or ""
+    # Python 3.13 takes a docstring's indentation away, the others leave it.
+    text = inspect.cleandoc(function.__doc__ or "")
     # Those two are the same everywhere, and explained where they are defined.
     for name in set(inspect.signature(function).parameters) - {"asking", "json"}:
-        assert re.search(rf"^        {name}: \S", text, re.MULTILINE), name
+        assert re.search(rf"^    {name}: \S", text, re.MULTILINE), name
 
 
 @paths
