@@ -239,6 +239,8 @@ class Account:
         Raises:
             Unavailable: The store failed. What was decided is forgotten; it may be stored.
         """
+        if self.failed.is_set():
+            raise self._store_away()
         order = self.book.find(order_id)
         if order is None:
             return await self._commit_closed(order_id, change)
