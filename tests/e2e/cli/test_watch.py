@@ -103,15 +103,18 @@ def test_in_a_pipe_it_prints_a_line_for_each_event(
             [*TRADEGW, *words], cwd=home, env=environment(), stdout=stdout, stderr=subprocess.PIPE
         )
     try:
-        placed = ""
-
         def is_heard() -> bool:
             # It says nothing until something happens: orders are placed until one is heard of.
-            nonlocal placed
-            placed = place(run)["order_id"]
-            return placed.encode() in out.read_bytes()
+            return place(run)["order_id"].encode() in out.read_bytes()
 
         wait_until(is_heard, 60, "an event")
+        # It may have begun in the middle of that order. The next one it hears from the first event on.
+        placed = place(run)["order_id"].encode()
+
+        def is_filled() -> bool:
+            return any(placed in line and b"TRADE" in line for line in out.read_bytes().splitlines())
+
+        wait_until(is_filled, 60, "the last event of an order")
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=15)
     finally:
