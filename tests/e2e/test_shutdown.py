@@ -93,11 +93,13 @@ class Callers:
 
 @dataclass
 class Watcher:
-    """What health said, and how the streams ended."""
+    """What health said, the numbers that the streams told, and where they said to resume."""
 
     told: list[int] = field(default_factory=list[int])
-    orders_resume: str = ""
-    fills_resume: str = ""
+    orders_told: list[int] = field(default_factory=list[int])
+    fills_told: list[int] = field(default_factory=list[int])
+    orders_resume: int = 0
+    fills_resume: int = 0
 
     async def health(self, channel: grpc.aio.Channel) -> None:
         request = health_pb2.HealthCheckRequest(service="tradegw.trading.v1.TradingGateway")
@@ -109,23 +111,27 @@ class Watcher:
                 raise
 
     async def orders(self, stub: trading_gateway_pb2_grpc.TradingGatewayAsyncStub) -> None:
-        self.orders_resume = await _resume_of(stub.StreamOrders(pb.StreamOrdersRequest()))
+        stream = stub.StreamOrders(pb.StreamOrdersRequest())
+        self.orders_resume = await _resume_of(stream, self.orders_told)
 
     async def fills(self, stub: trading_gateway_pb2_grpc.TradingGatewayAsyncStub) -> None:
-        self.fills_resume = await _resume_of(stub.StreamFills(pb.StreamFillsRequest()))
+        stream = stub.StreamFills(pb.StreamFillsRequest())
+        self.fills_resume = await _resume_of(stream, self.fills_told)
 
 
-async def _resume_of(stream: Any) -> str:
-    """Read a stream to its end; returns where it says to resume."""
+async def _resume_of(stream: Any, told: list[int]) -> int:
+    """Read the numbers in a stream to its end; returns where it says to resume."""
     try:
-        async for _ in stream:
-            pass
+        async for message in stream:
+            told += [item.seq for item in message.items]
     except grpc.aio.AioRpcError as e:
         error = read_status(e)
         if error is None or error.reason != "SHUTTING_DOWN":
             raise
         (resume,) = [text for name, text in read_metadata(e).items() if name.startswith("resume")]
-        return resume
+        account, _, seq = resume.partition(":")
+        assert account == "paper"
+        return int(seq)
     raise AssertionError("the stream ended without a word")
 
 
@@ -224,14 +230,18 @@ async def test_callers_get_their_true_answers(
     assert claim.never_arrived == 0
     assert told_trades(fills) == exchange_trades(ledger)
     head = verify(config)["paper"]["seq"]
-    assert watcher.orders_resume == f"paper:{head}"
-    assert watcher.fills_resume == f"paper:{head}"
+    # Whoever resumes there misses nothing and hears nothing twice.
+    assert watcher.orders_told == list(range(1, watcher.orders_resume + 1))
+    assert watcher.fills_told == sorted(f.seq for f in fills if f.seq <= watcher.fills_resume)
+    assert max(watcher.orders_resume, watcher.fills_resume) <= head
+    assert watcher.fills_told
     refused = sum(reason == "SHUTTING_DOWN" for reason in callers.refused.values())
     tell(
         f"{number.name} under {CALLERS} callers: NOT_SERVING while {len(in_flight)} calls were in flight, "
         f"all answered; {len(callers.answers)} answers agree with the record, {refused} of "
         f"{len(callers.refused)} later calls had SHUTTING_DOWN, the others no server; exit 0 after "
-        f"{took_s:.1f} s; streams resume after {watcher.fills_resume}; nothing in doubt"
+        f"{took_s:.1f} s; streams of {head} events resume after "
+        f"{watcher.orders_resume} and {watcher.fills_resume}; nothing in doubt"
     )
 
 

@@ -180,8 +180,7 @@ class _Link:
         self._writer.cancel()
         try:
             async with asyncio.timeout(timeout_s):
-                with suppress(asyncio.CancelledError, asyncio.InvalidStateError):
-                    await self._call.done_writing()
+                await _say_done(self._call)
                 await asyncio.wait([self._writer, self._reader])
         except TimeoutError:
             log.warning("the gateway did not end the session within %g s", timeout_s)
@@ -227,6 +226,19 @@ class _Link:
         for asked in self._asked.values():
             if not asked.done():
                 asked.set_exception(_uncertain(error))
+
+
+async def _say_done(call: Call) -> None:
+    try:
+        await call.done_writing()
+    except asyncio.CancelledError:
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            raise
+        # Otherwise it is the call that was cancelled.
+    except Exception as e:  # noqa: BLE001  grpcio lets internal errors out here that `write` explains.
+        # The other side was faster: the call is over, and its reader says why.
+        log.debug("the session had ended already: %r", e)
 
 
 def _uncertain(error: Exception) -> Exception:
