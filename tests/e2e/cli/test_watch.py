@@ -103,6 +103,7 @@ def test_in_a_pipe_it_prints_a_line_for_each_event(
             [*TRADEGW, *words], cwd=home, env=environment(), stdout=stdout, stderr=subprocess.PIPE
         )
     try:
+
         def is_heard() -> bool:
             # It says nothing until something happens: orders are placed until one is heard of.
             return place(run)["order_id"].encode() in out.read_bytes()
@@ -112,7 +113,9 @@ def test_in_a_pipe_it_prints_a_line_for_each_event(
         placed = place(run)["order_id"].encode()
 
         def is_filled() -> bool:
-            return any(placed in line and b"TRADE" in line for line in out.read_bytes().splitlines())
+            return any(
+                placed in line and b"TRADE" in line for line in out.read_bytes().splitlines()
+            )
 
         wait_until(is_filled, 60, "the last event of an order")
         process.send_signal(signal.SIGINT)
