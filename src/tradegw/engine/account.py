@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass, field, replace
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol, TypeVar
 
@@ -38,6 +38,7 @@ from tradegw.model import (
     OrderId,
     Position,
 )
+from tradegw.model.copying import copier
 from tradegw.model.lifecycle import Outcome, apply, is_missing_fills, put_in_doubt
 from tradegw.plugins import AccountPlugins, Plugins
 from tradegw.ports import (
@@ -271,7 +272,8 @@ class Account:
     async def _as_stored(self, order_id: OrderId) -> Order:
         """Return an order as it is stored, once what was decided of it is."""
         while (writing := self._storing.get(order_id)) is not None:
-            await asyncio.wait([writing])
+            # It belongs to whoever writes: their waiting is not ours to cancel.
+            await asyncio.shield(writing)
         if self.failed.is_set():
             raise self._store_away()
         order = self.book.find(order_id) or await self._read(self.store.find_order(order_id))
@@ -427,6 +429,20 @@ class Account:
             ValueError: A report is unreadable or contradicts itself; nothing was changed.
         """
         stamped = [self.received(report) for report in reports]
+        return await self.apply_received(order_id, stamped, claim=claim)
+
+    async def apply_received(
+        self,
+        order_id: OrderId,
+        stamped: Sequence[ExecutionReport],
+        *,
+        claim: Claim | None = None,
+    ) -> Order:
+        """Do the same for reports that `received` has returned.
+
+        Raises:
+            ValueError: A report contradicts itself; nothing was changed.
+        """
         request = REQUEST.get()
 
         def change(order: Order) -> Outcome:
@@ -445,7 +461,7 @@ class Account:
                 self.wake_resolver.set()
             if request.request_id:
                 events = tuple(
-                    replace(e, request_id=request.request_id, trace_id=request.trace_id)
+                    _copy_event(e, request_id=request.request_id, trace_id=request.trace_id)
                     for e in events
                 )
             return order, events
@@ -473,7 +489,7 @@ class Account:
                 await self._on_stranger(report)
                 return
             order_id = known.order.order_id
-        await self.apply_reports(order_id, [report])
+        await self.apply_received(order_id, [report])
 
     async def _on_stranger(self, report: ExecutionReport) -> None:
         """Keep a fill that matches no order; its quantity enters the stream here, once."""
@@ -604,6 +620,7 @@ class Account:
         return lambda order: apply(order, report)
 
 
+_copy_event = copier(OrderEvent)
 _ALARMS = (EventType.REVIVED, EventType.OVERFILL)
 
 

@@ -563,7 +563,7 @@ class Desk:
         try:
             for report in map(account.received, reports):
                 (own if self._is_about(order_id, report) else others).append(report)
-            order = await account.apply_reports(order_id, own)
+            order = await account.apply_received(order_id, own)
         except (ValueError, TypeError) as e:
             return await account.doubt(order_id, command, f"the venue's answer is unreadable: {e}")
         for report in others:

@@ -7,9 +7,9 @@ place in the store, so that one unreadable report cannot stop an account.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from decimal import Decimal
 from enum import StrEnum
+from operator import attrgetter
 from typing import Any
 
 from tradegw.model import (
@@ -21,7 +21,8 @@ from tradegw.model import (
     OrdStatus,
     Side,
 )
-from tradegw.model.numbers import check_decimal
+from tradegw.model.copying import copier
+from tradegw.model.numbers import ZERO, check_decimal
 
 __all__ = ["TEXT_MAX", "check_report", "clean"]
 
@@ -33,6 +34,9 @@ _TIME_MAX = 2**63
 _DECIMALS = ("cum_qty", "order_qty", "price", "trigger_price", "last_qty", "last_px", "fee")
 _NAMES = ("venue_order_id", "venue_client_order_id", "trade_id", "symbol", "fee_asset")
 _TIMES = ("transact_time_ns", "received_time_ns")
+_read_decimals = attrgetter(*_DECIMALS)
+_read_names = attrgetter(*_NAMES)
+_copy = copier(ExecutionReport)
 _ENUMS: dict[str, type[StrEnum]] = {
     "command": CommandKind,
     "side": Side,
@@ -59,20 +63,20 @@ def check_report(report: ExecutionReport, *, received_time_ns: int) -> Execution
     if not isinstance(told, ExecutionReport) or not isinstance(told.exec_type, ExecType):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise ValueError(f"expected an ExecutionReport; found {clean(repr(told)[:200])}")
     numbers: dict[str, Any] = {}
-    for name in _DECIMALS:
-        number: Any = getattr(told, name)
+    number: Any
+    for name, number in zip(_DECIMALS, _read_decimals(told), strict=True):
         if number is None:
             continue
         if not isinstance(number, Decimal):
             raise ValueError(f"{name} must be a Decimal; found {type(number).__name__}")
         # Without trailing zeros, so that live and stored ones have one text.
         normal = check_decimal(number, name)
-        if not normal.same_quantum(number):
+        if normal is not number and not normal.same_quantum(number):
             numbers[name] = normal
-        if number < 0 and name != "fee":
+        if number < ZERO and name != "fee":
             raise ValueError(f"{name} must not be negative; found {number}")
-    for name in _NAMES:
-        text: Any = getattr(told, name)
+    text: Any
+    for name, text in zip(_NAMES, _read_names(told), strict=True):
         if text is not None and not (
             isinstance(text, str) and 0 < len(text) <= _NAME_MAX and text.isprintable()
         ):
@@ -108,7 +112,7 @@ def _stamped(
         and evidence is report.evidence
     ):
         return report
-    return replace(
+    return _copy(
         report,
         reason=reason,
         text=text,

@@ -62,14 +62,24 @@ class Metrics:
             registry=self.registry,
         )
         self.registry.register(_BuildInfo())
+        # The labelled figures, once they are known: finding one costs more than counting.
+        self._venue_times: dict[tuple[str, str, str], Histogram] = {}
+        self._store_times: dict[str, Histogram] = {}
 
     def venue_call(self, venue: str, operation: str, outcome: str, seconds: float) -> None:
         """Count one call of a venue."""
-        self.venue_call_seconds.labels(venue, operation, outcome).observe(seconds)
+        key = (venue, operation, outcome)
+        time = self._venue_times.get(key)
+        if time is None:
+            time = self._venue_times[key] = self.venue_call_seconds.labels(*key)
+        time.observe(seconds)
 
     def store_append(self, outcome: str, seconds: float) -> None:
         """Count one entry handed to the store."""
-        self.store_append_seconds.labels(outcome).observe(seconds)
+        time = self._store_times.get(outcome)
+        if time is None:
+            time = self._store_times[outcome] = self.store_append_seconds.labels(outcome)
+        time.observe(seconds)
 
     def watch_accounts(self, accounts: Callable[[], Sequence[Account]], clock: Clock) -> None:
         """Report open orders, doubts and states of the accounts whenever somebody reads."""

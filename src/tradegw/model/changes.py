@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import fields
 from decimal import Decimal
-from operator import attrgetter
-from typing import Any, Final, TypedDict, Unpack
+from typing import Final, TypedDict, Unpack
 
+from tradegw.model.copying import copier, setters
 from tradegw.model.enums import CommandKind, EventType, EvidenceKind, OrdStatus
 from tradegw.model.ids import TradeId, VenueOrderId
 from tradegw.model.orders import Fill, InDoubt, Order, ReplaceTerms
@@ -157,17 +155,5 @@ class Changes:
                 self.add(EventType.DOUBT_RESOLVED, command=doubt.command)
 
 
-# `dataclasses.replace` takes four times as long for so many fields, and stands on the path of every order.
-_NAMES: Final = tuple(field.name for field in fields(Order))
-_read: Final[Callable[[Order], tuple[Any, ...]]] = attrgetter(*_NAMES)
-_PUT: Final[dict[str, Callable[[Order, object], None]]] = {
-    name: getattr(Order, name).__set__ for name in _NAMES
-}
-_PUTS: Final = tuple(_PUT.values())
-
-
-def _copy(order: Order) -> Order:
-    copy = object.__new__(Order)
-    for put, value in zip(_PUTS, _read(order), strict=True):
-        put(copy, value)
-    return copy
+_copy: Final = copier(Order)
+_PUT: Final = setters(Order)

@@ -15,6 +15,8 @@ CONTEXT = Context(prec=DIGITS_MAX, rounding=ROUND_HALF_EVEN)
 _WIDE = Context(prec=4 * DIGITS_MAX)
 _EXPONENT_MIN = Decimal(1).scaleb(-FRACTION_MAX)
 _PLAIN = re.compile(r"[+-]?(?:\d+(?:\.\d*)?|\.\d+)", re.ASCII)
+# Nearly every number that is met: as it should be already, and short enough to see at once.
+_is_usual = re.compile(r"-?(?:[1-9]\d{0,16}|\d{1,16}\.\d{0,15}[1-9])", re.ASCII).fullmatch
 
 
 def parse_decimal(value: str | int | Decimal, name: str = "number") -> Decimal:
@@ -52,6 +54,8 @@ def check_decimal(number: Decimal, name: str = "number") -> Decimal:
     Raises:
         ValueError: Not finite, or beyond 38 digits, 18 of them fraction.
     """
+    if _is_usual(str(number)):
+        return number
     if not number.is_finite():
         raise ValueError(f"{name} must be finite; found {_show(number)}")
     if number.is_zero():

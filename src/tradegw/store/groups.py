@@ -195,8 +195,12 @@ class GroupCommit:
         error: StoreError | None = None
         try:
             execute("BEGIN IMMEDIATE")
-            for job in self._group:
-                self._run(job)
+            if not self._run_all():
+                execute("ROLLBACK")
+                self._new_heads.clear()
+                execute("BEGIN IMMEDIATE")
+                for job in self._group:
+                    self._run(job)
         except sqlite3.Error as e:
             error = store_error(e, "nothing was stored")
             error.__cause__ = e
@@ -214,6 +218,22 @@ class GroupCommit:
         self._new_heads.clear()
         return error
 
+    def _run_all(self) -> bool:
+        """Run the jobs in a row. False: one of them left something that must not stay; begin anew.
+
+        Nearly always all of them are stored, and a savepoint for each is a third of the statements.
+
+        Raises:
+            sqlite3.Error: The database failed, not a job.
+        """
+        for job in self._group:
+            self._try(job)
+            if job.error is not None or isinstance(job.outcome, (KeyTaken, Replayed)):
+                for tried in self._group:
+                    tried.error = tried.outcome = None
+                return False
+        return True
+
     def _run(self, job: _Job) -> None:
         """Run one job in a savepoint: what fails here leaves nothing, and the others as they are.
 
@@ -222,6 +242,17 @@ class GroupCommit:
         """
         execute = self._connection.execute
         execute("SAVEPOINT job")
+        self._try(job)
+        if job.error is not None or isinstance(job.outcome, (KeyTaken, Replayed)):
+            execute("ROLLBACK TO job")
+        execute("RELEASE job")
+
+    def _try(self, job: _Job) -> None:
+        """Run one job, and remember what came of it.
+
+        Raises:
+            sqlite3.Error: The database failed, not the job.
+        """
         try:
             if job.entry is not None:
                 self._append(job, job.entry)
@@ -235,9 +266,6 @@ class GroupCommit:
             # Such as text or a number that has no place in a column.
             job.error = UsageError(f"the database refuses what was to be stored: {e!r}")
             job.error.__cause__ = e
-        if job.error is not None or isinstance(job.outcome, (KeyTaken, Replayed)):
-            execute("ROLLBACK TO job")
-        execute("RELEASE job")
 
     def _append(self, job: _Job, entry: Entry) -> None:
         account_id = entry.account_id
