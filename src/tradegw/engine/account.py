@@ -17,6 +17,7 @@ from typing import Protocol, TypeVar
 from tradegw.engine.absence import LOST, Observation
 from tradegw.engine.book import Book
 from tradegw.engine.context import REQUEST
+from tradegw.engine.crash import CrashPoint, reach
 from tradegw.engine.intake import check_report, clean
 from tradegw.engine.limits import LimitBook, Limits
 from tradegw.engine.reset import lose_venue, was_lost
@@ -386,6 +387,7 @@ class Account:
                 trace_id=request.trace_id,
             )
 
+        reach(CrashPoint.DOUBTED_UNJOURNALED)
         order = await self.commit(order_id, change)
         self.wake_resolver.set()
         return order
@@ -592,6 +594,8 @@ class Account:
         }
         self.observations.clear()
         self.to_ask.clear()
+        if known:
+            reach(CrashPoint.LOADED_UNDOUBTED)
         for one in known:
             order_id = one.order.order_id
             if order_id in self.unsent:

@@ -17,14 +17,44 @@ __all__ = ["CrashPoint", "is_armed", "reach"]
 
 
 class CrashPoint(StrEnum):
-    """Every place, in the order in which an order passes them."""
+    """Every place: an order's way first, then what happens beside it, then a start and an end."""
 
+    TRANSLATED_UNJOURNALED = "TRANSLATED_UNJOURNALED"
+    """A new order has passed its checks and has a request. Nothing is stored, the key is free."""
+    COMMITTED_UNPUBLISHED = "COMMITTED_UNPUBLISHED"
+    """Events are durable. No stream has shown them, and whoever stored them has not been told."""
     JOURNALED_UNSENT = "JOURNALED_UNSENT"
     """The intent is durable, no byte has left."""
+    COMMAND_JOURNALED_UNSENT = "COMMAND_JOURNALED_UNSENT"
+    """That a cancel or replace is asked is durable, no byte of it has left."""
     SENT_UNANSWERED = "SENT_UNANSWERED"
     """The request is on its way, the answer has not been read."""
     ANSWERED_UNJOURNALED = "ANSWERED_UNJOURNALED"
     """The answer was read, and is not stored."""
+    REFUSED_UNJOURNALED = "REFUSED_UNJOURNALED"
+    """A refusal was read, and is not stored."""
+    DOUBTED_UNJOURNALED = "DOUBTED_UNJOURNALED"
+    """No answer came, and that nobody knows is not stored."""
+    APPLIED_UNTOLD = "APPLIED_UNTOLD"
+    """What came of a request is stored, and its caller has not been told."""
+
+    REPORTED_UNJOURNALED = "REPORTED_UNJOURNALED"
+    """The venue's stream has told something that is not stored."""
+    RESOLVER_ASKING = "RESOLVER_ASKING"
+    """An order is about to be asked about."""
+    RESOLVER_ANSWERED_UNJOURNALED = "RESOLVER_ANSWERED_UNJOURNALED"
+    """The venue has said how an order stands, and it is not stored."""
+    ABSENCE_PROVEN_UNJOURNALED = "ABSENCE_PROVEN_UNJOURNALED"
+    """An order is proven absent, and its closing is not stored."""
+
+    LOADED_UNDOUBTED = "LOADED_UNDOUBTED"
+    """The record was read, and what the last process left unanswered is not yet in doubt."""
+    STREAM_READY_UNRECONCILED = "STREAM_READY_UNRECONCILED"
+    """The venue's stream is live, and nothing was asked about yet."""
+    RECONCILED_NOT_READY = "RECONCILED_NOT_READY"
+    """Every open order was asked about, and the account takes no new ones yet."""
+    DRAINING = "DRAINING"
+    """The gateway shuts down: it takes no new orders, and has waited for no answer yet."""
 
 
 class _Armed:
@@ -54,7 +84,11 @@ def reach(point: CrashPoint) -> None:
         return
     _armed.left -= 1
     if _armed.left <= 0:
-        # The tester counts the orders that stood at the point from the record and the exchange.
-        sys.stderr.write(f"crash point {point} reached\n")
-        sys.stderr.flush()
-        os.kill(os.getpid(), signal.SIGKILL)
+        _die(point)
+
+
+def _die(point: CrashPoint) -> None:
+    # The tester counts the orders that stood at the point from the record and the exchange.
+    sys.stderr.write(f"crash point {point} reached\n")
+    sys.stderr.flush()
+    os.kill(os.getpid(), signal.SIGKILL)

@@ -124,6 +124,7 @@ class Desk:
         denial = self._deny(new, order, venue, reference_px)
         if denial is not None:
             return await self._store_denied(order, claim, denial)
+        reach(CrashPoint.TRANSLATED_UNJOURNALED)
         self._reserved += 1
         try:
             stored = await self._store_intent(order, claim, request)
@@ -320,6 +321,7 @@ class Desk:
             )
             if earlier is not None:
                 return earlier
+            reach(CrashPoint.COMMAND_JOURNALED_UNSENT)
             return await self._send(order_id, CommandKind.CANCEL, request)
         finally:
             done.set()
@@ -389,6 +391,7 @@ class Desk:
         )
         if earlier is not None:
             return earlier
+        reach(CrashPoint.COMMAND_JOURNALED_UNSENT)
         return await self._send(order_id, CommandKind.REPLACE, request)
 
     def _check_replaceable(self, order: Order, venue: AccountPlugins, terms: ReplaceTerms) -> None:
@@ -481,13 +484,15 @@ class Desk:
     async def _send(self, order_id: OrderId, command: CommandKind, request: VenueRequest) -> Order:
         """Send a stored request, and store what came of it, whatever happens."""
         try:
-            return await self._send_once(order_id, command, request)
+            order = await self._send_once(order_id, command, request)
         except Unavailable:
             # What came of it could not be stored. The order is: once the store is back, it is the
             # answer, in doubt until the resolver has asked.
-            order = await self._after_recovery(order_id)
-            assert order is not None, f"order {order_id} was stored before it was sent"
-            return order
+            known = await self._after_recovery(order_id)
+            assert known is not None, f"order {order_id} was stored before it was sent"
+            return known
+        reach(CrashPoint.APPLIED_UNTOLD)
+        return order
 
     async def _after_recovery(self, order_id: OrderId) -> Order | None:
         """Wait until the store was read again, and return the order as it is stored."""
@@ -509,6 +514,7 @@ class Desk:
             try:
                 reports = await self._execute(command, request)
             except (VenueRejected, RateLimited, NotSent) as e:
+                reach(CrashPoint.REFUSED_UNJOURNALED)
                 return await self._apply_refusal(order_id, command, e)
             except Exception as e:  # noqa: BLE001  Silence is not refusal, and neither is a surprise.
                 return await account.doubt(order_id, command, f"{type(e).__name__}: {e}")

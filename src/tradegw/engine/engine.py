@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 from uuid import UUID, uuid4
 
 from tradegw.engine.account import Account, AccountSettings, AccountState, Meter
+from tradegw.engine.crash import CrashPoint, reach
 from tradegw.engine.desk import Desk
 from tradegw.engine.feed import run_account
 from tradegw.engine.fingerprint import fingerprint, fingerprint_order
@@ -680,6 +681,7 @@ class Engine:
         self._is_closing = True
         for account in self.accounts:
             account.set_state(AccountState.CLOSING, "the gateway shuts down")
+        reach(CrashPoint.DRAINING)
         deadline = asyncio.get_running_loop().time() + drain_s
         # Cancels that come meanwhile are waited for as well.
         while self._requests and (left_s := deadline - asyncio.get_running_loop().time()) > 0:

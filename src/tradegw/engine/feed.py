@@ -11,6 +11,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 
 from tradegw.engine.account import Account, AccountState
+from tradegw.engine.crash import CrashPoint, reach
 from tradegw.engine.resolver import ASK_AT_ONCE_MAX, Resolver, within
 from tradegw.errors import Unavailable, VenueError
 from tradegw.model import ExecutionReport, Order
@@ -164,6 +165,7 @@ class _Feed:
 
     async def _on_report(self, report: ExecutionReport) -> None:
         account = self._account
+        reach(CrashPoint.REPORTED_UNJOURNALED)
         while True:
             try:
                 await account.on_report(report)
@@ -216,6 +218,7 @@ class _Feed:
                 # Nothing was known of the venue when these were stored; it is their venue now.
                 account.identities = dict.fromkeys(account.identities, answering)
         account.identity = answering
+        reach(CrashPoint.STREAM_READY_UNRECONCILED)
         self._is_live = True
         account.wake_reconciler.set()
 
@@ -253,6 +256,7 @@ class _Feed:
         await self._sample_clock(plugins)
         await self._load_balances(plugins)
         await self._ask_all(plugins)
+        reach(CrashPoint.RECONCILED_NOT_READY)
         if self._is_live and not account.failed.is_set():
             account.set_state(AccountState.READY)
 

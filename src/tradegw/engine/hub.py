@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from tradegw.engine.crash import CrashPoint, reach
 from tradegw.errors import InvalidOrder, UsageError
 from tradegw.model import AccountName, Fill, OrderEvent
 from tradegw.ports import EventFilter, Head, Store
@@ -81,6 +82,7 @@ class Hub:
         self._wake()
 
     def _publish(self, events: Sequence[OrderEvent]) -> None:
+        reach(CrashPoint.COMMITTED_UNPUBLISHED)
         for event in events:
             ring = self._rings.get(event.account)
             if ring is None:

@@ -15,6 +15,7 @@ from typing import TypeVar
 
 from tradegw.engine.absence import Observation, is_settled_after, proves_absence
 from tradegw.engine.account import NS_PER_S, Account, AccountState
+from tradegw.engine.crash import CrashPoint, reach
 from tradegw.errors import OutcomeUnknown, Unavailable
 from tradegw.model import (
     CommandKind,
@@ -134,6 +135,7 @@ class Resolver:
         if order is None or ref is None or not order.is_open:
             return
         asked = ref
+        reach(CrashPoint.RESOLVER_ASKING)
         page = await within(
             venue.fetch(
                 FetchOrder(
@@ -151,6 +153,7 @@ class Resolver:
             # What was asked about is no longer what stands for the order.
             return
         reports = [_about(ref, account.received(report)) for report in page.items]
+        reach(CrashPoint.RESOLVER_ANSWERED_UNJOURNALED)
         if reports:
             await self._found(venue, order, ref, page.as_of, reports)
         else:
@@ -238,6 +241,7 @@ class Resolver:
             identity=account.identities.get(order.order_id, account.identity),
         ):
             return
+        reach(CrashPoint.ABSENCE_PROVEN_UNJOURNALED)
         first, last = seen[0].as_of, seen[-1].as_of
         detail = (
             f"not found, without fills, {len(seen)} times from {first.time_ns} to {last.time_ns} by the "
