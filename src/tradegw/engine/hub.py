@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from itertools import islice
 
 from tradegw.engine.crash import CrashPoint, reach
 from tradegw.errors import InvalidOrder, UsageError
@@ -203,14 +204,15 @@ class Hub:
             )
         skip = after + 1 - first
         wanted = min(len(ring.events) - skip, BATCH_MAX)
-        return [ring.events[i] for i in range(skip, skip + wanted)]
+        # Not by index: a deque finds the middle by walking there, each time.
+        return list(islice(ring.events, skip, skip + wanted))
 
     async def _next_fills(self, account: AccountName, after: int) -> FillSlice:
         ring = self._rings[account]
         head = ring.head
         if after >= head or after + 1 >= head - len(ring.events) + 1:
             events = await self._next(account, after)
-            fills = [replace(e.fill, seq=e.seq) for e in events if e.fill is not None]
+            fills = [e.fill for e in events if e.fill is not None]
             position = events[-1].seq if events else after
             return FillSlice(account=account, fills=fills, positions={account: position})
         stored = await self._store.list_stream_fills(account, after_seq=after, limit=BATCH_MAX)
