@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import urllib.request
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from decimal import Decimal
@@ -69,6 +70,11 @@ def test_the_first_line_says_what_is_served() -> None:
         assert [account.name for account in serving.accounts] == ["a", "b"]
         host, port = read_address(serving.native)
         assert host == "127.0.0.1"
+        at = serving.rest.removeprefix("http://")
+        assert (serving.ws_api, serving.stream) == (f"ws://{at}/ws-api/v3", f"ws://{at}/ws")
+        assert serving.admin == f"http://{at}/admin"
+        with urllib.request.urlopen(f"{serving.rest}/api/v3/ping", timeout=10) as answer:
+            assert json.load(answer) == {}
         with socket.create_connection((host, port), timeout=10):
             pass
         with exchange.ledger() as ledger:
@@ -84,21 +90,22 @@ def test_people_get_a_line_to_copy(tmp_path: Path) -> None:
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None
-            first, second = process.stdout.readline(), process.stdout.readline()
+            first, second, third, last = (process.stdout.readline() for _ in range(4))
         finally:
             process.send_signal(signal.SIGINT)
             assert process.wait(30) == 0
-    assert "account-1, account-2" in first
-    assert 'url = "127.0.0.1:' in second
-    assert str(path) in second
+    assert "http://127.0.0.1:" in first
+    assert "account-1: key " in second
+    assert "account-2: key " in third
+    assert 'url = "127.0.0.1:' in last
+    assert str(path) in last
 
 
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
         (["serve", "--store", "/proc/none/exchange.db"], "cannot be opened"),
-        (["serve", "--account", "maker"], "exchange's own"),
-        (["serve", "--account", "no blanks"], "BAD_ACCOUNT_NAME"),
+        (["serve", "--config", "/proc/none/mock.toml"], "/proc/none/mock.toml"),
         (["ledger", "--url", "127.0.0.1:1"], "refused"),
         (["ledger", "--url", "nowhere"], "HOST:PORT"),
     ],
@@ -107,6 +114,33 @@ def test_what_cannot_be_done_is_said_in_one_line(words: list[str], expected: str
     done = run(*words, *(["--port", "0"] if words[0] == "serve" else []))
     assert done.returncode == 1
     assert done.stdout == ""
+    assert done.stderr.startswith("tradegw mock: ")
+    assert expected in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ('accounts = [{name = "maker"}]', "exchange's own"),
+        ('accounts = [{name = "no blanks"}]', "BAD_ACCOUNT_NAME"),
+        ('accounts = [{name = "a", balances = {USDT = "many"}}]', "balances.USDT"),
+        ('accounts = [{name = "a", api_key = "k2345678"}]', "go together"),
+        ('accounts = [{name = "a", api_key = "k", api_secret = "s"}]', "BAD_API_KEY"),
+        ("liquidity = 1", "liquidity"),
+        ("native_port = 70000", "native_port"),
+        ("step_interval_s = -1", "step_interval_s"),
+        ("nonsense = 1", "nonsense"),
+        ("= 1", "mock.toml"),
+    ],
+)
+def test_settings_that_cannot_be_are_said_in_one_line(
+    tmp_path: Path, text: str, expected: str
+) -> None:
+    path = tmp_path / "mock.toml"
+    path.write_text(text)
+    done = run("serve", "--port", "0", "--config", str(path))
+    assert done.returncode == 1
     assert done.stderr.startswith("tradegw mock: ")
     assert expected in done.stderr
     assert done.stderr.count("\n") == 1
@@ -166,6 +200,29 @@ async def test_kill_and_restart_lose_nothing_that_was_answered(tmp_path: Path) -
                 found = await account.status(name)
                 assert (found is not None) == (name in orders)
         assert exchange.stop() == 0
+
+
+@pytest.mark.parametrize("durable", [True, False])
+def test_keys_stay_the_same_over_a_restart(tmp_path: Path, *, durable: bool) -> None:
+    """A bot's configuration still fits."""
+    store = tmp_path / "exchange.db" if durable else None
+    with MockProcess(store=store, accounts=["a", "b"]) as exchange:
+        first = exchange.serving
+        exchange.kill()
+        exchange.start()
+        again = exchange.serving
+        assert first.accounts == again.accounts
+        assert (first.rest, first.native) == (again.rest, again.native)
+        keys = {account.api_key for account in first.accounts}
+        assert len(keys) == 2
+        assert all(len(a.api_key) == len(a.api_secret) == 64 for a in first.accounts)
+        with exchange.ledger() as ledger:
+            trail = repr(list(ledger.audit()))
+        assert first.accounts[0].api_secret not in trail
+        assert first.accounts[0].api_secret not in repr(first)
+    account = {"name": "a", "api_key": "mine-0001", "api_secret": "secret"}
+    with MockProcess(store=store, config={"accounts": [account]}) as exchange:
+        assert exchange.serving.accounts[0].api_key == "mine-0001"
 
 
 async def test_the_stream_survives_a_restart(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from tradegw_mock.exchange import (
     Order,
     OrdType,
     Refusal,
+    RefusalCode,
     SelfTradePrevention,
     Side,
     Store,
@@ -349,7 +350,7 @@ def _newer(path: Path) -> None:
     [
         (_text_file, "not a database"),
         (_alien, "not of a mock exchange"),
-        (_newer, "expected schema version 1, found 99"),
+        (_newer, "expected schema version 2, found 99"),
         (Path.mkdir, "unable to open|cannot be opened"),
     ],
 )
@@ -359,6 +360,53 @@ def test_a_file_that_cannot_serve_is_refused(tmp_path: Path, prepare: object, me
     for _ in range(2):  # The lock is free again after each failure.
         with pytest.raises(StoreError, match=message):
             Store(path, clock=Clock())
+
+
+def test_a_file_of_the_version_before_is_brought_up_to_date(tmp_path: Path) -> None:
+    path = tmp_path / "mock.db"
+    Store(path, clock=Clock()).close()
+    with sqlite3.connect(path) as db:
+        db.execute("DROP TABLE api_key")
+        db.execute("PRAGMA user_version = 1")
+    db.close()
+    for _ in range(2):
+        mock = default_exchange(clock=Clock(), accounts=["a"], seed=None, path=path)
+        mock.exchange.create_api_key("a", api_key="key-0001", secret="s")
+        mock.close()
+    store = Store(path, clock=Clock())
+    assert [key.api_key for key in store.load().api_keys] == ["key-0001"]
+    store.close()
+
+
+def test_api_keys_are_given_and_taken_away_for_good(tmp_path: Path) -> None:
+    path = tmp_path / "mock.db"
+    mock = default_exchange(clock=Clock(), accounts=["a", "b"], seed=None, path=path)
+    exchange = mock.exchange
+    exchange.create_api_key("a", api_key="key-0001", secret="one")
+    exchange.create_api_key("a", api_key="key-0001", secret="one")
+    for account, key, secret, code in [
+        ("a", "key-0001", "other", RefusalCode.BAD_API_KEY),
+        ("b", "key-0001", "one", RefusalCode.BAD_API_KEY),
+        ("b", "no blanks", "one", RefusalCode.BAD_API_KEY),
+        ("b", "key-0002", "", RefusalCode.BAD_API_KEY),
+        ("nobody", "key-0002", "one", RefusalCode.UNKNOWN_ACCOUNT),
+    ]:
+        with pytest.raises(Refusal) as refused:
+            exchange.create_api_key(account, api_key=key, secret=secret)
+        assert refused.value.code is code
+    exchange.create_api_key("b", api_key="key-0002", secret="two", can_trade=False)
+    with pytest.raises(Refusal, match="UNKNOWN_API_KEY"):
+        exchange.delete_api_key("a", api_key="key-0002")
+    exchange.delete_api_key("a", api_key="key-0001")
+    exchange.create_api_key("a", api_key="key-0001", secret="anew")
+    assert "anew" not in repr(list(exchange.audit()))
+    assert "anew" not in repr(exchange.find_api_key("key-0001"))
+    before = [exchange.api_keys(name) for name in ("a", "b")]
+    mock.close()
+    again = default_exchange(clock=Clock(), seed=None, path=path)
+    assert [again.exchange.api_keys(name) for name in ("a", "b")] == before
+    assert [key.secret for key in before[0]] == ["anew"]
+    again.close()
 
 
 def test_a_directory_that_is_not_there_is_named(tmp_path: Path) -> None:

@@ -8,12 +8,9 @@ from typing import Annotated, NoReturn
 
 from cyclopts import App, Parameter
 
-from tradegw_mock.config import Liquidity
-
 __all__ = ["make_app"]
 
-DEFAULT_PORT = 8101
-DEFAULT_ACCOUNTS = ("account-1", "account-2")
+DEFAULT_PORT = 8100
 
 
 def make_app() -> App:
@@ -28,10 +25,9 @@ def _serve(
     *,
     host: str = "127.0.0.1",
     port: int = DEFAULT_PORT,
+    config: Path | None = None,
     seed: int = 1,
     store: Path | None = None,
-    liquidity: Liquidity = "maker",
-    account: Annotated[tuple[str, ...], Parameter(negative="")] = DEFAULT_ACCOUNTS,
     json: Annotated[bool, Parameter(negative="")] = False,
 ) -> None:
     """Serve a mock exchange until SIGTERM or Ctrl-C.
@@ -41,16 +37,14 @@ def _serve(
     host
         Address to listen on.
     port
-        Port of the native door; 0 picks a free one.
+        Port of the Binance-compatible doors; the native door has the next. 0 picks free ones.
+    config
+        TOML file with what else can be set: accounts, liquidity, limits.
     seed
         What the maker's prices and sizes are drawn from.
     store
         File to keep the exchange in. Nothing that was acknowledged is lost then, even by kill -9. Without
         it the exchange forgets.
-    liquidity
-        Who trades beside the users: a synthetic maker, or nobody.
-    account
-        Name of an account to open and fund; may be given several times.
     json
         Print one JSON object on one line as soon as it serves.
     """
@@ -60,33 +54,29 @@ def _serve(
 
     from tradegw_mock.exchange import ExchangeError, Refusal
     from tradegw_mock.serve import ServeOptions, Serving, serve
+    from tradegw_mock.settings import ServeSettings, SettingsError, read_settings
 
     def announce(serving: Serving) -> None:
         if json:
             _print(msgspec.json.encode(serving).decode())
             return
-        names = ", ".join(a.name for a in serving.accounts)
-        _print(f"Mock exchange on {serving.native} (pid {serving.pid}), accounts: {names}.")
+        _print(f"Mock exchange (pid {serving.pid}), Binance-compatible on {serving.rest}.")
+        for account in serving.accounts:
+            _print(f"  {account.name}: key {account.api_key}, secret {account.api_secret}")
         kept = f"Kept in {store}." if store else "Kept in memory; give --store FILE to keep it."
         _print(f'{kept} In tradegw.toml: url = "{serving.native}". Ctrl-C stops it.')
 
-    options = ServeOptions(
-        host=host,
-        port=port,
-        seed=seed,
-        store=store,
-        liquidity=liquidity,
-        accounts=account,
-    )
     try:
+        settings = ServeSettings() if config is None else read_settings(config)
+        options = ServeOptions(host=host, port=port, seed=seed, store=store, settings=settings)
         asyncio.run(serve(options, announce))
-    except (ExchangeError, Refusal, OSError) as e:
+    except (SettingsError, ExchangeError, Refusal, OSError) as e:
         _fail(e)
 
 
 def _ledger(
     *,
-    url: str = f"127.0.0.1:{DEFAULT_PORT}",
+    url: str = f"127.0.0.1:{DEFAULT_PORT + 1}",
     account: str = "",
     audit: Annotated[bool, Parameter(negative="")] = False,
     json: Annotated[bool, Parameter(negative="")] = False,

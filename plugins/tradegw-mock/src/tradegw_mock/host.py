@@ -31,7 +31,14 @@ from tradegw_mock.exchange import (
 )
 from tradegw_mock.feed import Feed
 from tradegw_mock.operations import PastLost, carry_out
-from tradegw_mock.requests import Answer, Mutation, OpenAccount, Question
+from tradegw_mock.requests import (
+    Answer,
+    CreateApiKey,
+    DeleteApiKey,
+    Mutation,
+    OpenAccount,
+    Question,
+)
 
 __all__ = ["ExchangeAway", "ExchangeFailed", "Host", "HostSettings", "open_host"]
 
@@ -107,7 +114,8 @@ class Host:
         self._committer: asyncio.Task[None] | None = None
         self._feeds: dict[str, Feed] = {}
         self._first_seq: dict[str, int] = {}
-        self._funding: dict[str, dict[str, Decimal] | None] = {}
+        self._accounts: dict[str, OpenAccount] = {}
+        self._api_keys: dict[str, CreateApiKey] = {}
         self._pending: list[Change] = []
         self._has_pending = asyncio.Event()
         self._latest = 0
@@ -158,9 +166,11 @@ class Host:
         self._failed.clear()
         exchange.listen(self._on_change)
         try:
-            for name, balances in self._funding.items():
-                # An exchange without a file has forgotten its accounts too.
-                carry_out(exchange, OpenAccount(account=name, balances=balances), self._clock)
+            # An exchange without a file has forgotten its accounts too.
+            for opened in self._accounts.values():
+                carry_out(exchange, opened, self._clock)
+            for key in self._api_keys.values():
+                carry_out(exchange, key, self._clock)
         except BaseException as e:
             self._stop(e)
             raise
@@ -214,8 +224,7 @@ class Host:
             finally:
                 if self._latest > self._committed:
                     await self._until_committed()
-            if isinstance(request, OpenAccount):
-                self._funding[request.account] = request.balances
+            self._remember(request)
             return answer
         except (Refusal, PastLost, ExchangeFailed):
             raise
@@ -223,6 +232,27 @@ class Host:
             # Whatever it is, the exchange cannot be vouched for any more.
             self._stop(e)
             raise ExchangeFailed(f"the exchange failed: {e!r}") from e
+
+    @property
+    def exchange(self) -> Exchange:
+        """The exchange itself, to look at. What it shows may not be committed yet.
+
+        Raises:
+            ExchangeAway: There is none now.
+        """
+        return self._exchange()
+
+    def _remember(self, request: Mutation | Question) -> None:
+        """Remember what an exchange without a file would have forgotten when it is built anew."""
+        match request:
+            case OpenAccount():
+                self._accounts[request.account] = request
+            case CreateApiKey():
+                self._api_keys[request.api_key] = request
+            case DeleteApiKey():
+                self._api_keys.pop(request.api_key, None)
+            case _:
+                pass
 
     def _exchange(self) -> Exchange:
         if self._mock is None or self._failure is not None:

@@ -24,6 +24,8 @@ from tradegw_mock.requests import (
     BatchItem,
     Cancel,
     CancelAll,
+    CreateApiKey,
+    DeleteApiKey,
     Done,
     GetBalances,
     GetInstruments,
@@ -86,6 +88,18 @@ def carry_out(exchange: Exchange, request: Mutation | Question, clock: Callable[
             change = exchange.cancel_all(
                 request.account, symbol=request.symbol, valid_until_ns=request.valid_until_ns
             )
+            return _done(request.account, change)
+        case CreateApiKey():
+            change = exchange.create_api_key(
+                request.account,
+                api_key=request.api_key,
+                secret=request.secret,
+                kind=request.kind,
+                can_trade=request.can_trade,
+            )
+            return _done(request.account, change)
+        case DeleteApiKey():
+            change = exchange.delete_api_key(request.account, api_key=request.api_key)
             return _done(request.account, change)
         case Batch():
             return _batch(exchange, request, clock)

@@ -17,6 +17,7 @@ from tradegw_mock.exchange import (
     Balance,
     Fill,
     Instrument,
+    KeyKind,
     Order,
     OrderEvent,
     OrderRequest,
@@ -31,6 +32,8 @@ __all__ = [
     "BatchItem",
     "Cancel",
     "CancelAll",
+    "CreateApiKey",
+    "DeleteApiKey",
     "Done",
     "GetBalances",
     "GetInstruments",
@@ -79,6 +82,24 @@ class OpenAccount(Request, frozen=True, kw_only=True, tag="open_account"):
     balances: dict[str, Decimal] | None = None
 
 
+class CreateApiKey(Request, frozen=True, kw_only=True, tag="create_api_key"):
+    """Let whoever holds a key act for the account. The same key with the same secret twice is fine."""
+
+    api_key: str
+    secret: str
+    kind: KeyKind = KeyKind.HMAC
+    can_trade: bool = True
+
+    def __repr__(self) -> str:
+        return f"CreateApiKey({self.account!r}, {self.api_key!r})"
+
+
+class DeleteApiKey(Request, frozen=True, kw_only=True, tag="delete_api_key"):
+    """Take a key of the account away."""
+
+    api_key: str
+
+
 class Place(Request, frozen=True, kw_only=True, tag="place"):
     """Place an order. Refused when the exchange's clock is past `valid_until_ns`."""
 
@@ -117,7 +138,7 @@ class Batch(Request, frozen=True, kw_only=True, tag="batch"):
     items: tuple[Place | Cancel, ...]
 
 
-Mutation = OpenAccount | Place | Cancel | Replace | CancelAll | Batch
+Mutation = OpenAccount | CreateApiKey | DeleteApiKey | Place | Cancel | Replace | CancelAll | Batch
 
 
 # --- requests that only ask -----------------------------------------------------------------------
@@ -221,7 +242,7 @@ class Done(Answer, frozen=True, kw_only=True):
     """A request was carried out.
 
     Attributes:
-        order: How the order stands after it; None for `CancelAll`.
+        order: How the order stands after it; None for `CancelAll` and for API keys.
         events: What happened to it, immediate fills included, in order; of `CancelAll` every order.
     """
 
@@ -278,7 +299,7 @@ def expected_answer(request: Request) -> type[Answer]:
     match request:
         case OpenAccount():
             return Opened
-        case Place() | Cancel() | Replace() | CancelAll():
+        case CreateApiKey() | DeleteApiKey() | Place() | Cancel() | Replace() | CancelAll():
             return Done
         case Batch():
             return BatchDone

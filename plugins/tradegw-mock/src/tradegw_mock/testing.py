@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import os
 import selectors
 import signal
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Self
+from typing import IO, Self, cast
 
 import msgspec
 
@@ -40,6 +42,7 @@ class MockProcess:
     Args:
         store: File that it keeps everything in; None for an exchange that forgets.
         accounts: Accounts to open; the native door opens others when they are first used.
+        config: What else stands in the file that `--config` names.
     """
 
     def __init__(
@@ -49,11 +52,15 @@ class MockProcess:
         liquidity: Liquidity = "maker",
         seed: int = 1,
         accounts: Sequence[str] = ("account-1",),
+        config: Mapping[str, object] | None = None,
     ) -> None:
         self._store = store
-        self._liquidity = liquidity
         self._seed = seed
-        self._accounts = tuple(accounts)
+        self._config: dict[str, object] = {
+            "liquidity": liquidity,
+            "accounts": [{"name": name} for name in accounts],
+            **(config or {}),
+        }
         self._port = 0
         self._process: subprocess.Popen[bytes] | None = None
         self._serving: Serving | None = None
@@ -63,6 +70,12 @@ class MockProcess:
         """`HOST:PORT` of the native door; stays the same when it is started again."""
         assert self._serving is not None, "it was never started"
         return self._serving.native
+
+    @property
+    def serving(self) -> Serving:
+        """What it says that it serves: all its addresses, and the keys of its accounts."""
+        assert self._serving is not None, "it was never started"
+        return self._serving
 
     @property
     def pid(self) -> int:
@@ -77,15 +90,20 @@ class MockProcess:
             RuntimeError: It did not; the text has what it printed.
         """
         assert self._process is None, "it is running already"
-        command = [sys.executable, "-m", "tradegw_mock", "serve", "--json"]
-        command += ["--port", str(self._port), "--seed", str(self._seed)]
-        command += ["--liquidity", self._liquidity]
-        command += [word for name in self._accounts for word in ("--account", name)]
-        if self._store is not None:
-            command += ["--store", str(self._store)]
-        self._process = subprocess.Popen(command, stdout=subprocess.PIPE)  # noqa: S603  Our own words.
-        assert self._process.stdout is not None
-        line = _read_line(self._process.stdout, START_TIMEOUT_S)
+        with tempfile.TemporaryDirectory() as directory:
+            config = Path(directory, "mock.toml")
+            config.write_text(
+                "".join(f"{name} = {_toml(value)}\n" for name, value in self._config.items()),
+                "utf-8",
+            )
+            command = [sys.executable, "-m", "tradegw_mock", "serve", "--json"]
+            command += ["--port", str(self._port), "--seed", str(self._seed)]
+            command += ["--config", str(config)]
+            if self._store is not None:
+                command += ["--store", str(self._store)]
+            self._process = subprocess.Popen(command, stdout=subprocess.PIPE)  # noqa: S603  Our own words.
+            assert self._process.stdout is not None
+            line = _read_line(self._process.stdout, START_TIMEOUT_S)
         try:
             self._serving = msgspec.json.decode(line, type=Serving)
         except msgspec.DecodeError as e:
@@ -93,7 +111,8 @@ class MockProcess:
             code = self._forget()
             text = f"the mock exchange did not serve: exit {code}, first line {line!r}"
             raise RuntimeError(text) from e
-        self._port = int(self._serving.native.rpartition(":")[2])
+        self._port = int(self._serving.rest.rpartition(":")[2])
+        self._config["native_port"] = int(self._serving.native.rpartition(":")[2])
 
     def kill(self) -> None:
         """Kill it where it stands (SIGKILL), and wait until it is dead."""
@@ -134,6 +153,19 @@ class MockProcess:
             process.wait()
             if process.stdout is not None:
                 process.stdout.close()
+
+
+def _toml(value: object) -> str:
+    """Write a value as TOML, tables inline."""
+    match value:
+        case Mapping():
+            items = cast("Mapping[str, object]", value).items()
+            return "{" + ", ".join(f"{json.dumps(k)} = {_toml(v)}" for k, v in items) + "}"
+        case list() | tuple():
+            return "[" + ", ".join(_toml(v) for v in cast("Sequence[object]", value)) + "]"
+        case _:
+            # Texts, numbers and truth are written alike.
+            return json.dumps(value)
 
 
 def _read_line(stream: IO[bytes], timeout_s: float) -> bytes:

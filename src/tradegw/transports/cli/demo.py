@@ -162,12 +162,7 @@ async def _play(directory: Path, show: _Show) -> list[_Check]:
         exchange = await stack.enter_async_context(
             _process(
                 "exchange",
-                [
-                    *("mock", "serve", "--store", "exchange.db", "--port", "0"),
-                    "--account",
-                    "paper",
-                    "--json",
-                ],
+                ["mock", "serve", "--store", "exchange.db", "--port", "0", "--json"],
                 directory,
             )
         )

@@ -17,6 +17,7 @@ from .model import (
     ZERO,
     AccountKind,
     AccountState,
+    ApiKey,
     Change,
     Counters,
     Instrument,
@@ -61,6 +62,7 @@ class Core:
         self._engine = Engine(self._instruments, self._ledger)
         self._history = History(archive, history_bound)
         self._journal = journal
+        self._api_keys: dict[str, ApiKey] = {}
         self._listeners: list[Listener] = []
         self._provider: LiquidityProvider | None = None
         self._change_number = 0
@@ -186,6 +188,7 @@ class Core:
         for account in state.accounts:
             self._ledger.restore(account, state.balances.get(account.name, ()))
         self._ledger.funding = dict(state.funding)
+        self._api_keys = {key.api_key: key for key in state.api_keys}
         for market in state.markets:
             if market.symbol in engine.markets:
                 engine.markets[market.symbol].restore(market)

@@ -6,9 +6,11 @@ outside. One thread at a time.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from decimal import Decimal, localcontext
 from itertools import islice
+from typing import Final
 
 from .accounts import DEFAULT_FEE, Account, check_amount
 from .core import Core
@@ -19,12 +21,14 @@ from .model import (
     EXACT,
     AccountKind,
     AccountState,
+    ApiKey,
     AuditRecord,
     Balance,
     Change,
     Depth,
     Fill,
     Instrument,
+    KeyKind,
     MarketState,
     Operation,
     Order,
@@ -32,6 +36,10 @@ from .model import (
     OrderRequest,
     ReferencePrice,
 )
+
+_API_KEY: Final = re.compile(r"[a-zA-Z0-9_-]{8,128}")
+_SECRET_MAX: Final = 4000
+"""Characters; a public key in PEM is the longest."""
 
 
 class Exchange(Core):
@@ -130,6 +138,74 @@ class Exchange(Core):
 
         arguments = {"asset": asset, "amount": str(amount)}
         return self._run(Operation.WITHDRAW, account, act, arguments=arguments)
+
+    def create_api_key(
+        self,
+        account: str,
+        *,
+        api_key: str,
+        secret: str,
+        kind: KeyKind = KeyKind.HMAC,
+        can_trade: bool = True,
+    ) -> Change:
+        """Let whoever holds a key act for an account. The same key with the same secret twice is fine.
+
+        Args:
+            secret: What signatures are checked with; see `ApiKey`.
+
+        Raises:
+            Refusal: UNKNOWN_ACCOUNT, BAD_API_KEY.
+        """
+
+        def act(draft: Draft) -> None:
+            self._ledger.account(account)
+            if not _API_KEY.fullmatch(api_key):
+                raise Refusal(
+                    RefusalCode.BAD_API_KEY,
+                    f"an API key has 8 to 128 letters, digits or _-, found {len(api_key)} characters",
+                )
+            if not 0 < len(secret) <= _SECRET_MAX:
+                raise Refusal(
+                    RefusalCode.BAD_API_KEY, f"a secret has 1 to {_SECRET_MAX} characters"
+                )
+            known = self._api_keys.get(api_key)
+            key = ApiKey(
+                api_key=api_key,
+                account=account,
+                kind=kind,
+                secret=secret,
+                can_trade=can_trade,
+                created_time_ns=draft.time_ns if known is None else known.created_time_ns,
+            )
+            if known == key:
+                return
+            if known is not None:
+                raise Refusal(RefusalCode.BAD_API_KEY, f"API key {api_key} is in use")
+            self._api_keys[api_key] = key
+            draft.api_keys.append(key)
+
+        arguments = {"api_key": api_key, "kind": str(kind), "can_trade": str(can_trade)}
+        return self._run(Operation.CREATE_API_KEY, account, act, arguments=arguments)
+
+    def delete_api_key(self, account: str, *, api_key: str) -> Change:
+        """Take a key away.
+
+        Raises:
+            Refusal: UNKNOWN_ACCOUNT, UNKNOWN_API_KEY.
+        """
+
+        def act(draft: Draft) -> None:
+            self._ledger.account(account)
+            known = self._api_keys.get(api_key)
+            if known is None or known.account != account:
+                raise Refusal(
+                    RefusalCode.UNKNOWN_API_KEY, f"{account!r} has no API key {api_key[:40]!r}"
+                )
+            del self._api_keys[api_key]
+            draft.deleted_api_keys.append(api_key)
+
+        arguments = {"api_key": api_key}
+        return self._run(Operation.DELETE_API_KEY, account, act, arguments=arguments)
 
     # Orders
 
@@ -339,6 +415,19 @@ class Exchange(Core):
     def accounts(self) -> list[AccountState]:
         """List all accounts, those of the house and the maker included."""
         return [account.state() for account in self._ledger]
+
+    def find_api_key(self, api_key: str) -> ApiKey | None:
+        """Find a key, whose ever it is."""
+        return self._api_keys.get(api_key)
+
+    def api_keys(self, account: str) -> list[ApiKey]:
+        """List the keys of an account, oldest first.
+
+        Raises:
+            Refusal: UNKNOWN_ACCOUNT.
+        """
+        self._ledger.account(account)
+        return [key for key in self._api_keys.values() if key.account == account]
 
     def instruments(self) -> list[Instrument]:
         """List what trades."""

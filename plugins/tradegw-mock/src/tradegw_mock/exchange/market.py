@@ -8,6 +8,7 @@ from .accounts import Account
 from .book import BookSide, Triggers
 from .model import (
     AccountKind,
+    ApiKey,
     Event,
     ExecType,
     Fill,
@@ -72,6 +73,8 @@ class Draft:
         self.forgotten: list[int] = []
         self.accounts: dict[str, Account] = {}
         self.markets: dict[str, Market] = {}
+        self.api_keys: list[ApiKey] = []
+        self.deleted_api_keys: list[str] = []
         # Lowest and highest print of each symbol since its triggers were looked at.
         self.prints: dict[str, tuple[Decimal, Decimal]] = {}
 

@@ -103,10 +103,21 @@ class ExecType(StrEnum):
     EXPIRED = "EXPIRED"
 
 
+class KeyKind(StrEnum):
+    """How requests are signed with a key."""
+
+    HMAC = "HMAC"
+    """HMAC-SHA256 with a secret that both sides know."""
+    ED25519 = "ED25519"
+    RSA = "RSA"
+
+
 class Operation(StrEnum):
     """A request that may change something."""
 
     CREATE_ACCOUNT = "CREATE_ACCOUNT"
+    CREATE_API_KEY = "CREATE_API_KEY"
+    DELETE_API_KEY = "DELETE_API_KEY"
     SET_FEES = "SET_FEES"
     DEPOSIT = "DEPOSIT"
     WITHDRAW = "WITHDRAW"
@@ -290,6 +301,24 @@ class BalanceEvent(Value, frozen=True, tag="balance"):
 Event = OrderEvent | BalanceEvent
 
 
+class ApiKey(Value, frozen=True):
+    """Lets whoever holds it act for an account at the doors that ask for one.
+
+    `secret` is what signatures are checked with: the shared secret of an HMAC key, the public key
+    in PEM of the others. It is never logged nor audited.
+    """
+
+    api_key: str
+    account: str
+    kind: KeyKind
+    secret: str
+    can_trade: bool
+    created_time_ns: int
+
+    def __repr__(self) -> str:
+        return f"ApiKey({self.api_key!r}, {self.account!r}, {self.kind})"
+
+
 class AccountState(Value, frozen=True):
     """An account without its balances. `last_event` numbers its latest event."""
 
@@ -385,6 +414,8 @@ class Change(Value, frozen=True):
     markets: tuple[MarketState, ...]
     funding: dict[str, Decimal]
     counters: Counters
+    api_keys: tuple[ApiKey, ...] = ()
+    deleted_api_keys: tuple[str, ...] = ()
 
     def fills_of(self, order_id: int) -> tuple[Fill, ...]:
         """Give the fills of one order that this change made."""
@@ -424,6 +455,7 @@ class State(Value, frozen=True):
     open_orders: tuple[Order, ...]
     markets: tuple[MarketState, ...]
     funding: dict[str, Decimal]
+    api_keys: tuple[ApiKey, ...] = ()
 
 
 class ReferencePrice(Value, frozen=True):

@@ -14,15 +14,30 @@ from typing import Final, TypeVar
 
 import msgspec
 
-from .model import AccountState, Counters, Fill, MarketState, Order, Value
+from .model import AccountState, ApiKey, Counters, Fill, MarketState, Order, Value
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 APPLICATION_ID: Final = 0x7467_6D6B
 """Says in the file's header that it is ours."""
 
 MAX_INT: Final = 2**63 - 1
 
+_API_KEYS: Final = """
+    CREATE TABLE api_key (
+        api_key TEXT PRIMARY KEY,
+        account TEXT NOT NULL REFERENCES account (name),
+        kind TEXT NOT NULL,
+        secret TEXT NOT NULL,
+        can_trade INTEGER NOT NULL,
+        created_time_ns INTEGER NOT NULL
+    ) STRICT
+    """
+
+UPGRADES: Final = {1: (_API_KEYS,)}
+"""What a file of an older version needs to become one of the next."""
+
 STATEMENTS: Final = (
+    _API_KEYS,
     """
     CREATE TABLE instance (
         only_row INTEGER PRIMARY KEY CHECK (only_row = 1),
@@ -188,6 +203,7 @@ _DECIMALS: Final[dict[type[Value], tuple[int, ...]]] = {
     ),
     Fill: _positions(FILL_FIELDS, {"price", "qty", "quote_qty", "fee"}),
     AccountState: _positions(AccountState.__struct_fields__, {"maker_fee", "taker_fee"}),
+    ApiKey: (),
     MarketState: _positions(MarketState.__struct_fields__, {"last_price", "path_price"}),
     Counters: (),
 }
@@ -212,7 +228,7 @@ def text(amount: Decimal) -> str:
 def value_of(kind: type[_V], fields: tuple[str, ...], columns: tuple[object, ...]) -> _V:
     """Put a value together from its row."""
     items = dict(zip(fields, columns, strict=True))
-    for field in ("triggered", "post_only"):
+    for field in ("triggered", "post_only", "can_trade"):
         if field in items:
             items[field] = bool(items[field])
     return msgspec.convert(items, kind)

@@ -65,6 +65,8 @@ def seal(
             priority=engine.priority,
             audit=audit_number + 1 + len(draft.fills) + len(audited),
         ),
+        api_keys=tuple(draft.api_keys),
+        deleted_api_keys=tuple(draft.deleted_api_keys),
     )
 
 

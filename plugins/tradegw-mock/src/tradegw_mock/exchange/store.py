@@ -24,6 +24,7 @@ from .core import new_state
 from .errors import StoreError, StoreInUse
 from .model import (
     AccountState,
+    ApiKey,
     AuditDetail,
     AuditRecord,
     Balance,
@@ -44,6 +45,7 @@ from .schema import (
     SELECT_FILL,
     SELECT_ORDER,
     STATEMENTS,
+    UPGRADES,
     UPSERT_ORDER,
     insert,
     row,
@@ -54,8 +56,10 @@ from .schema import (
 
 _ACCOUNT = AccountState.__struct_fields__
 _MARKET = MarketState.__struct_fields__
+_API_KEY = ApiKey.__struct_fields__
 _COUNTERS = Counters.__struct_fields__
 _UPSERT_ACCOUNT = upsert("account", _ACCOUNT[:1], _ACCOUNT[1:])
+_UPSERT_API_KEY = upsert("api_key", _API_KEY[:1], _API_KEY[1:])
 _UPSERT_MARKET = upsert("market", _MARKET[:1], _MARKET[1:])
 _UPSERT_BALANCE = upsert("balance", ("account", "asset"), ("free", "held"))
 _UPSERT_FUNDING = upsert("funding", ("asset",), ("amount",))
@@ -172,6 +176,13 @@ class Store:
             INSERT_FILL,
             [row(fill) for change in changes for fill in change.fills],
         )
+        for change in changes:
+            # In order: a key may be taken away and given again.
+            many(_UPSERT_API_KEY, [row(key) for key in change.api_keys])
+            many(
+                "DELETE FROM api_key WHERE api_key = ?",
+                [(key,) for key in change.deleted_api_keys],
+            )
         many("DELETE FROM orders WHERE order_id = ?", [(order_id,) for order_id in forgotten])
         many(
             _INSERT_AUDIT,
@@ -235,6 +246,12 @@ class Store:
                 for columns in db.execute(f"SELECT {', '.join(_MARKET)} FROM market")
             ),
             funding=msgspec.convert(dict(funding), dict[str, Decimal]),
+            api_keys=tuple(
+                value_of(ApiKey, _API_KEY, columns)
+                for columns in db.execute(
+                    f"SELECT {', '.join(_API_KEY)} FROM api_key ORDER BY rowid"
+                )
+            ),
         )
 
     def find_order(self, order_id: int) -> Order | None:
@@ -320,11 +337,12 @@ class Store:
         (version,) = db.execute("PRAGMA user_version").fetchone()
         if tables and application != APPLICATION_ID:
             raise StoreError(f"{self.path} is a database, but not of a mock exchange")
-        if version not in (0, SCHEMA_VERSION):
+        if version > SCHEMA_VERSION or (tables and version < 1):
             raise StoreError(
                 f"{self.path}: expected schema version {SCHEMA_VERSION}, found {version}"
             )
         if tables:
+            self._upgrade(version)
             return
         state = new_state(now_ns)
         db.execute("BEGIN IMMEDIATE")
@@ -337,6 +355,15 @@ class Store:
             (1, state.instance_id, *row(state.counters)),
         )
         db.executemany(insert("account", _ACCOUNT), [row(account) for account in state.accounts])
+        db.execute("COMMIT")
+
+    def _upgrade(self, version: int) -> None:
+        db = self._writer
+        db.execute("BEGIN IMMEDIATE")
+        for older in range(version, SCHEMA_VERSION):
+            for statement in UPGRADES[older]:
+                db.execute(statement)
+        db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
         db.execute("COMMIT")
 
 
