@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import random
 import socket
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
@@ -14,14 +13,11 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from msgspec import Struct
 from tradegw_mock import exchange as mock
-from tradegw_mock.config import MockConfig
 from tradegw_mock.exchange import Refusal
-from tradegw_mock.host import ExchangeAway, ExchangeFailed, Host, HostSettings, open_host
+from tradegw_mock.host import ExchangeAway, ExchangeFailed
 from tradegw_mock.native.protocol import REQUEST_MAX, BadFrame, Subscribe, decode_request, encode
-from tradegw_mock.native.remote import open_remote
-from tradegw_mock.native.server import DoorSettings, NativeDoor, open_door
+from tradegw_mock.native.server import DoorSettings
 from tradegw_mock.operations import PastLost
 from tradegw_mock.requests import GetTime, OpenAccount, Place
 
@@ -36,84 +32,13 @@ from tradegw import (
 )
 from tradegw.venue import FetchServerTime, StreamGap, StreamItem, StreamReady, Submit
 
+from .native_helpers import World, a_wire, a_world, remote
 from .venue_helpers import (
-    START_NS,
-    Account,
     D,
-    ImpatientRuntime,
     a_market_order,
     an_order,
     next_report,
 )
-
-
-class World:
-    """An exchange behind a native door, its clock turned by the test."""
-
-    def __init__(self, host: Host, door: NativeDoor) -> None:
-        self.host = host
-        self.door = door
-        self.now_ns = START_NS
-
-    @property
-    def url(self) -> str:
-        address, port = self.door.address
-        return f"{address}:{port}"
-
-
-@asynccontextmanager
-async def a_world(
-    *, door: DoorSettings | None = None, liquidity: Any = "none", port: int = 0, **more: Any
-) -> AsyncGenerator[World]:
-    world: World | None = None
-
-    def clock() -> int:
-        return START_NS if world is None else world.now_ns
-
-    async def sleep(seconds: float) -> None:
-        await asyncio.get_running_loop().create_future()
-
-    served = HostSettings(liquidity=liquidity, **more)
-    async with open_host(served, clock=clock, sleep=sleep) as host:
-        async with open_door(host, "127.0.0.1", port, settings=door) as opened:
-            world = World(host, opened)
-            yield world
-
-
-@asynccontextmanager
-async def remote(url: str, name: str = "paper") -> AsyncGenerator[Account]:
-    runtime = ImpatientRuntime(account=name)
-    async with open_remote(MockConfig(url=url), runtime, rng=random.Random(1)) as venue:
-        yield Account(venue, runtime)
-
-
-class Wire:
-    """A client that says what it likes."""
-
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.reader = reader
-        self.writer = writer
-
-    async def read(self) -> Any:
-        async with asyncio.timeout(20):
-            line = await self.reader.readline()
-        return json.loads(line) if line else None
-
-    async def ask(self, line: bytes | Struct) -> Any:
-        self.writer.write(encode(line) if isinstance(line, Struct) else line)
-        return await self.read()
-
-
-@asynccontextmanager
-async def a_wire(world: World) -> AsyncGenerator[Wire]:
-    reader, writer = await asyncio.open_connection(*world.door.address, limit=2**24)
-    try:
-        yield Wire(reader, writer)
-    finally:
-        writer.transport.abort()
-        with suppress(OSError):
-            await writer.wait_closed()
-
 
 # --- what it says ---------------------------------------------------------------------------------
 
@@ -388,11 +313,11 @@ async def test_more_unanswered_requests_than_allowed_are_not_taken(
 ) -> None:
     async with a_world(door=DoorSettings(in_flight_max=2)) as world, remote(world.url) as account:
         gate = asyncio.Event()
-        carry_out: Callable[[Any], Awaitable[Any]] = world.host.carry_out
+        carry_out: Callable[..., Awaitable[Any]] = world.host.carry_out
 
-        async def held(request: Any) -> Any:
+        async def held(request: Any, **more: Any) -> Any:
             await gate.wait()
-            return await carry_out(request)
+            return await carry_out(request, **more)
 
         monkeypatch.setattr(world.host, "carry_out", held)
         taken = [asyncio.ensure_future(account.place(an_order(f"c{n}"))) for n in range(2)]
@@ -698,12 +623,12 @@ async def test_closing_answers_what_is_under_way_and_ends_streams_with_a_word(
         await wire.ask(OpenAccount(id=1, account="a"))
         await watcher.ask(Subscribe(id=1, account="a"))
         gate, arrived = asyncio.Event(), asyncio.Event()
-        carry_out: Callable[[Any], Awaitable[Any]] = world.host.carry_out
+        carry_out: Callable[..., Awaitable[Any]] = world.host.carry_out
 
-        async def held(request: Any) -> Any:
+        async def held(request: Any, **more: Any) -> Any:
             arrived.set()
             await gate.wait()
-            return await carry_out(request)
+            return await carry_out(request, **more)
 
         monkeypatch.setattr(world.host, "carry_out", held)
         wire.writer.write(encode(Place(id=2, account="a", order=an_exchange_order("c1"))))

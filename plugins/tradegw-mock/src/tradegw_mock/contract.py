@@ -6,10 +6,11 @@ from typing import Final
 
 from tradegw import CommandKind, OrdType, TimeInForce
 from tradegw.venue import Capabilities, ExpiryKind, Outcome, OutcomeTable, ReplaceKind
+from tradegw_mock.chaos import ErrorAnswer, FaultKind
 from tradegw_mock.exchange import RefusalCode
-from tradegw_mock.requests import BATCH_MAX
+from tradegw_mock.requests import BATCH_MAX, AnswerError
 
-__all__ = ["CAPABILITIES", "OUTCOMES", "VALID_FOR_S", "DoorCode"]
+__all__ = ["CAPABILITIES", "OUTCOMES", "VALID_FOR_S", "DoorCode", "answer_error"]
 
 VALID_FOR_S: Final = 5.0
 """How long a request stays valid, by the exchange's clock."""
@@ -47,6 +48,18 @@ class DoorCode:
     """The exchange keeps no archive, and cannot say that it never had the order."""
     INTERNAL = "INTERNAL"
     """The exchange failed half-way. Nobody knows."""
+
+
+def answer_error(error: ErrorAnswer) -> AnswerError:
+    """Say in the native door's words what a fault answers with."""
+    match error.kind:
+        case FaultKind.TOO_MANY_REQUESTS | FaultKind.BANNED:
+            code = DoorCode.TOO_MANY_REQUESTS
+        case FaultKind.MAINTENANCE:
+            code = DoorCode.UNAVAILABLE
+        case _:
+            code = DoorCode.INTERNAL
+    return AnswerError(code, error.text, retry_after_s=error.retry_after_s)
 
 
 _REFUSED: Final = {

@@ -62,6 +62,8 @@ class Feed:
     async def follow(self, after: int) -> AsyncGenerator[list[Event]]:
         """Yield events after a number, without end, as many at a time as there are, up to a bound.
 
+        None at all are yielded when someone calls `poke`.
+
         Raises:
             FeedGap: Events after the last that was yielded are gone.
         """
@@ -85,6 +87,12 @@ class Feed:
                 finally:
                     if waiter in self._waiting:
                         self._waiting.remove(waiter)
+                if self._ended is None and after == self.last_seq:
+                    yield []
+
+    def poke(self) -> None:
+        """Wake whoever follows, though nothing happened."""
+        self._wake()
 
     def _wake(self) -> None:
         if self._waiting:

@@ -17,12 +17,14 @@ from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 
+from tradegw_mock.chaos.desk import ask
 from tradegw_mock.config import Liquidity
 from tradegw_mock.exchange import (
     INSTRUMENTS,
     MAKER,
     START_PRICES,
     Change,
+    Event,
     Exchange,
     Maker,
     MockExchange,
@@ -30,7 +32,8 @@ from tradegw_mock.exchange import (
     Store,
 )
 from tradegw_mock.feed import Feed
-from tradegw_mock.operations import PastLost, carry_out
+from tradegw_mock.hostfaults import HostFaults
+from tradegw_mock.operations import PastLost, carry_out, target_of
 from tradegw_mock.requests import (
     Answer,
     CreateApiKey,
@@ -40,7 +43,7 @@ from tradegw_mock.requests import (
     Question,
 )
 
-__all__ = ["ExchangeAway", "ExchangeFailed", "Host", "HostSettings", "open_host"]
+__all__ = ["ExchangeAway", "ExchangeFailed", "Host", "HostSettings", "StreamCut", "open_host"]
 
 log = logging.getLogger(__name__)
 
@@ -60,6 +63,10 @@ class ExchangeFailed(Exception):
     """The exchange failed while the request was under way. Nobody knows its effect."""
 
 
+class StreamCut(Exception):
+    """The stream is to be cut, without a word."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostSettings:
     """How an exchange is served.
@@ -68,6 +75,7 @@ class HostSettings:
         path: Its file; None for an exchange that forgets.
         step_interval_s: Seconds between two steps of the maker; 0 holds prices still.
         feed_keep: Events of each account kept for those who come back.
+        seed: What the maker's prices and sizes, and the chances of faults, are drawn from.
     """
 
     path: Path | None = None
@@ -121,6 +129,7 @@ class Host:
         self._latest = 0
         self._committed = 0
         self._waiters: deque[tuple[int, asyncio.Future[None]]] = deque()
+        self.faults = HostFaults(self, clock=clock, sleep=sleep, seed=settings.seed)
 
     # --- opening and closing --------------------------------------------------------------------
 
@@ -137,6 +146,7 @@ class Host:
     async def close(self) -> None:
         """Commit what happened, end every stream, and let go of the file."""
         await _cancel(self._keeper)
+        await self.faults.close()
         if self._failure is None and self._latest > self._committed:
             with contextlib.suppress(ExchangeFailed):
                 await self._until_committed()
@@ -164,6 +174,7 @@ class Host:
         self._latest = self._committed = 0
         self._failure = None
         self._failed.clear()
+        self.faults.watch(exchange)
         exchange.listen(self._on_change)
         try:
             # An exchange without a file has forgotten its accounts too.
@@ -194,7 +205,7 @@ class Host:
         Raises:
             ExchangeAway: None does.
         """
-        return self._exchange().instance_id
+        return self.exchange.instance_id
 
     async def open_account(self, name: str, balances: dict[str, Decimal] | None = None) -> None:
         """Open and fund an account, unless it is open.
@@ -205,8 +216,34 @@ class Host:
         """
         await self.carry_out(OpenAccount(account=name, balances=balances))
 
-    async def carry_out(self, request: Mutation | Question) -> Answer:
+    async def ask(self, request: Mutation | Question, *, route: str = "") -> Answer:
+        """Carry a request out as a client meets it: with whatever faults make of it on the way.
+
+        Args:
+            route: The door's own name of the request, for faults to match.
+
+        Raises:
+            Unanswered, ErrorAnswered: Of the faults.
+            Refusal, PastLost, ExchangeAway, ExchangeFailed: As `carry_out`.
+
+        Cancellation: a request that faults delay on its way in is carried out all the same.
+        """
+        if request.witness or not self.faults.chaos.is_active:
+            return await self.carry_out(request, route=route)
+        return await self.faults.apart(
+            ask(
+                self.faults.chaos,
+                request,
+                target_of(self.exchange, request, route=route),
+                lambda shown: self.carry_out(shown, route=route),
+                self.faults.sleep,
+            )
+        )
+
+    async def carry_out(self, request: Mutation | Question, *, route: str = "") -> Answer:
         """Carry a request out; what it did, and all that the answer shows, is committed.
+
+        Of faults those take part that happen at the exchange itself: to cancels, and to what queries see.
 
         Raises:
             Refusal: The exchange said no.
@@ -216,14 +253,14 @@ class Host:
 
         Cancellation: the request has been carried out; only the waiting for the commit ends.
         """
-        exchange = self._exchange()
+        exchange = self.exchange
         try:
             try:
-                exchange.expire_due()
-                answer = carry_out(exchange, request, self._clock)
+                self.pass_time()
+                answer = carry_out(exchange, request, self._clock, self.faults.chaos, route=route)
             finally:
-                if self._latest > self._committed:
-                    await self._until_committed()
+                self.faults.wake()
+                await self.settle()
             self._remember(request)
             return answer
         except (Refusal, PastLost, ExchangeFailed):
@@ -232,15 +269,6 @@ class Host:
             # Whatever it is, the exchange cannot be vouched for any more.
             self._stop(e)
             raise ExchangeFailed(f"the exchange failed: {e!r}") from e
-
-    @property
-    def exchange(self) -> Exchange:
-        """The exchange itself, to look at. What it shows may not be committed yet.
-
-        Raises:
-            ExchangeAway: There is none now.
-        """
-        return self._exchange()
 
     def _remember(self, request: Mutation | Question) -> None:
         """Remember what an exchange without a file would have forgotten when it is built anew."""
@@ -254,7 +282,31 @@ class Host:
             case _:
                 pass
 
-    def _exchange(self) -> Exchange:
+    async def settle(self) -> None:
+        """Wait until all that happened so far is committed.
+
+        Raises:
+            ExchangeFailed: Nobody knows whether it is.
+        """
+        if self._latest > self._committed:
+            await self._until_committed()
+
+    def pass_time(self) -> None:
+        """Let happen what is due by now.
+
+        Raises:
+            ExchangeAway: The exchange is away.
+        """
+        self.exchange.expire_due()
+        self.faults.pass_time()
+
+    @property
+    def exchange(self) -> Exchange:
+        """The exchange itself, to look at. What it shows may not be committed yet.
+
+        Raises:
+            ExchangeAway: There is none now.
+        """
         if self._mock is None or self._failure is not None:
             raise ExchangeAway(f"the exchange is away: {self._failure or 'closed'}")
         return self._mock.exchange
@@ -267,12 +319,47 @@ class Host:
         Raises:
             ExchangeAway: The exchange is away; see `wait_back`.
         """
-        self._exchange()
+        _ = self.exchange
         return self._feed(account)
 
     async def wait_back(self) -> None:
         """Wait until the exchange is there, after it failed."""
         await self._back.wait()
+
+    async def follow(
+        self, account: str, feed: Feed, after: int, *, route: str = ""
+    ) -> AsyncGenerator[list[Event]]:
+        """Yield the events that a client's stream carries; see `Feed.follow`.
+
+        Raises:
+            FeedGap: Events are gone, or the exchange began anew.
+            StreamCut: A fault cuts the stream.
+        """
+        is_cut = False
+
+        def cut() -> None:
+            nonlocal is_cut
+            is_cut = True
+            feed.poke()
+
+        stream = self.faults.chaos.open_stream(account, cut, route=route)
+        try:
+            async with contextlib.aclosing(feed.follow(after)) as batches:
+                async for events in batches:
+                    passed, ends = stream.pass_on(events)
+                    if passed:
+                        yield passed
+                    if ends or is_cut:
+                        raise StreamCut
+        finally:
+            stream.close()
+
+    def forget_feeds(self) -> None:
+        """End every stream, and let nobody resume one beyond now."""
+        self._first_seq = {a.name: a.last_event for a in self.exchange.accounts()}
+        for feed in self._feeds.values():
+            feed.end("the exchange was started again")
+        self._feeds.clear()
 
     def _feed(self, account: str) -> Feed:
         feed = self._feeds.get(account)
@@ -373,16 +460,16 @@ class Host:
             await self._sleep(self.settings.step_interval_s)
             mock = self._mock
             if mock is not None and mock.maker is not None and self._failure is None:
-                self._pass_time(mock.maker.step)
+                self.try_to(mock.maker.step)
 
     async def _keep_expiring(self) -> None:
         while True:
             await self._sleep(EXPIRY_EVERY_S)
-            mock = self._mock
-            if mock is not None and self._failure is None:
-                self._pass_time(mock.exchange.expire_due)
+            if self._mock is not None and self._failure is None:
+                self.try_to(self.pass_time)
 
-    def _pass_time(self, act: Callable[[], object]) -> None:
+    def try_to(self, act: Callable[[], object]) -> None:
+        """Let the exchange do something that nobody waits for. When it fails, it is built anew."""
         try:
             act()
         except Exception as e:  # noqa: BLE001  As in `carry_out`: it cannot be vouched for any more.

@@ -11,11 +11,12 @@ from urllib.parse import quote
 
 from tradegw import AccountName, ConfigError, NotSent, OutcomeUnknown, VenueError
 from tradegw.venue import Runtime, StreamGap, StreamItem, StreamReady
+from tradegw_mock.chaos.desk import ErrorAnswered, Unanswered
 from tradegw_mock.config import MockConfig
-from tradegw_mock.contract import DoorCode
+from tradegw_mock.contract import DoorCode, answer_error
 from tradegw_mock.exchange import ExchangeError, Refusal
 from tradegw_mock.feed import FeedGap
-from tradegw_mock.host import ExchangeAway, ExchangeFailed, Host, HostSettings
+from tradegw_mock.host import ExchangeAway, ExchangeFailed, Host, HostSettings, StreamCut
 from tradegw_mock.operations import PastLost
 from tradegw_mock.requests import Answer, AnswerError, Mutation, Question
 from tradegw_mock.translate import to_stream_item
@@ -33,7 +34,11 @@ class InProcessVenue(MockVenue):
 
     async def _ask(self, request: Mutation | Question) -> Answer:
         try:
-            return await self._host.carry_out(request)
+            return await self._host.ask(request)
+        except Unanswered as e:
+            raise OutcomeUnknown("the exchange never answered") from e
+        except ErrorAnswered as e:
+            raise answer_error(e.error) from e
         except Refusal as e:
             raise AnswerError(e.code, e.text) from e
         except PastLost as e:
@@ -53,10 +58,13 @@ class InProcessVenue(MockVenue):
                 yield StreamReady(
                     instance_id=self._host.instance_id, venue_account_id=self.exchange_account
                 )
-                async with aclosing(feed.follow(after)) as batches:
+                batches = self._host.follow(self.exchange_account, feed, after)
+                async with aclosing(batches):
                     async for events in batches:
                         for event in events:
                             yield to_stream_item(event, self.account)
+            except StreamCut:
+                yield StreamGap(why="the stream was cut")
             except (FeedGap, ExchangeAway) as e:
                 yield StreamGap(why=str(e))
 

@@ -118,7 +118,7 @@ class LedgerClient:
             after = page.next_after
 
     def _ask(self, request: Question) -> Listed:
-        self._socket.sendall(encode(replace(request, id=1)))
+        self._socket.sendall(encode(replace(request, id=1, witness=True)))
         line = self._lines.readline()
         if not line:
             raise ConnectionResetError("the mock exchange closed the connection")

@@ -6,14 +6,20 @@ from collections.abc import Callable
 from itertools import islice
 from typing import assert_never
 
+from msgspec.structs import replace
+
+from tradegw_mock.chaos import Chaos, Target
 from tradegw_mock.exchange import (
     BALANCES,
     AccountKind,
     Change,
     Exchange,
+    Order,
     OrderEvent,
+    OrdStatus,
     Refusal,
     RefusalCode,
+    can_fill_outside,
 )
 from tradegw_mock.requests import (
     BATCH_MAX,
@@ -46,15 +52,27 @@ from tradegw_mock.requests import (
     Replace,
 )
 
-__all__ = ["PastLost", "answer", "carry_out"]
+__all__ = ["PastLost", "answer", "carry_out", "target_of"]
 
 
 class PastLost(Exception):
     """The exchange keeps no archive and has let old orders go: it cannot say that it never had one."""
 
 
-def carry_out(exchange: Exchange, request: Mutation | Question, clock: Callable[[], int]) -> Answer:
+def carry_out(
+    exchange: Exchange,
+    request: Mutation | Question,
+    clock: Callable[[], int],
+    faults: Chaos | None = None,
+    *,
+    route: str = "",
+) -> Answer:
     """Carry out a request, whatever it is.
+
+    Args:
+        faults: What may go wrong at the exchange itself, whichever door the request came by: with
+            cancels, and with what queries see.
+        route: The door's own name of the request, for `faults`.
 
     Raises:
         Refusal: It had no effect.
@@ -67,13 +85,7 @@ def carry_out(exchange: Exchange, request: Mutation | Question, clock: Callable[
             )
             return _done(request.account, change)
         case Cancel():
-            change = exchange.cancel(
-                request.account,
-                order_id=request.order_id,
-                client_order_id=request.client_order_id,
-                valid_until_ns=request.valid_until_ns,
-            )
-            return _done(request.account, change)
+            return _done(request.account, _cancel(exchange, request, clock, faults, route))
         case Replace():
             change = exchange.replace(
                 request.account,
@@ -88,6 +100,8 @@ def carry_out(exchange: Exchange, request: Mutation | Question, clock: Callable[
             change = exchange.cancel_all(
                 request.account, symbol=request.symbol, valid_until_ns=request.valid_until_ns
             )
+            if faults is not None:
+                _canceled(change, "cancel_all", faults, route)
             return _done(request.account, change)
         case CreateApiKey():
             change = exchange.create_api_key(
@@ -102,11 +116,89 @@ def carry_out(exchange: Exchange, request: Mutation | Question, clock: Callable[
             change = exchange.delete_api_key(request.account, api_key=request.api_key)
             return _done(request.account, change)
         case Batch():
-            return _batch(exchange, request, clock)
+            return _batch(exchange, request, clock, faults, route)
         case OpenAccount():
             return _open_account(exchange, request, clock)
         case _:
-            return answer(exchange, request, clock)
+            return answer(exchange, request, clock, faults, route=route)
+
+
+def target_of(exchange: Exchange, request: Mutation | Question, *, route: str = "") -> Target:
+    """Say what a request is for faults; of a cancel or replace the symbol is its order's."""
+    order_id = client_order_id = None
+    symbol = ""
+    match request:
+        case Place():
+            symbol, client_order_id = request.order.symbol, request.order.client_order_id
+        case Cancel() | Replace() | GetOrder():
+            order_id, client_order_id = request.order_id, request.client_order_id
+            order = _find(exchange, request)
+            if order is not None:
+                symbol, order_id = order.symbol, order.order_id
+                client_order_id = order.client_order_id
+        case CancelAll() | ListOpenOrders() | ListOrders() | ListFills() | GetPrice():
+            symbol = request.symbol or ""
+        case _:
+            pass
+    return Target(
+        operation=str(request.__struct_config__.tag),
+        account=request.account,
+        symbol=symbol,
+        route=route,
+        client_order_id=client_order_id,
+        order_id=order_id,
+    )
+
+
+def _find(exchange: Exchange, request: Cancel | Replace | GetOrder) -> Order | None:
+    try:
+        return exchange.get_order(
+            request.account, order_id=request.order_id, client_order_id=request.client_order_id
+        )
+    except Refusal:
+        return None
+
+
+def _cancel(
+    exchange: Exchange,
+    request: Cancel,
+    clock: Callable[[], int],
+    faults: Chaos | None,
+    route: str,
+) -> Change:
+    in_time = request.valid_until_ns is None or clock() <= request.valid_until_ns
+    if faults is not None and in_time:
+        order = _find(exchange, request)
+        if order is not None and order.is_open and can_fill_outside(order):
+            target = target_of(exchange, request, route=route)
+            if faults.on_cancel(target):
+                exchange.fill_outside(request.account, order_id=order.order_id)
+    change = exchange.cancel(
+        request.account,
+        order_id=request.order_id,
+        client_order_id=request.client_order_id,
+        valid_until_ns=request.valid_until_ns,
+    )
+    if faults is not None:
+        _canceled(change, "cancel", faults, route)
+    return change
+
+
+def _canceled(change: Change, operation: str, faults: Chaos, route: str) -> None:
+    """Tell the faults which orders a request has canceled."""
+    for order in change.orders:
+        canceled = order.ord_status is OrdStatus.CANCELED and order.account == change.account
+        if canceled and can_fill_outside(order):
+            faults.canceled(
+                Target(
+                    operation=operation,
+                    account=order.account,
+                    symbol=order.symbol,
+                    route=route,
+                    client_order_id=order.client_order_id,
+                    order_id=order.order_id,
+                )
+            )
 
 
 def _done(account: str, change: Change) -> Done:
@@ -127,7 +219,13 @@ def _done(account: str, change: Change) -> Done:
     )
 
 
-def _batch(exchange: Exchange, request: Batch, clock: Callable[[], int]) -> BatchDone:
+def _batch(
+    exchange: Exchange,
+    request: Batch,
+    clock: Callable[[], int],
+    faults: Chaos | None,
+    route: str,
+) -> BatchDone:
     if len(request.items) > BATCH_MAX:
         raise Refusal(
             RefusalCode.MALFORMED,
@@ -140,7 +238,7 @@ def _batch(exchange: Exchange, request: Batch, clock: Callable[[], int]) -> Batc
             items.append(BatchItem(code=code, text=text))
             continue
         try:
-            done = carry_out(exchange, item, clock)
+            done = carry_out(exchange, item, clock, faults, route=route)
         except Refusal as e:
             items.append(BatchItem(code=e.code, text=e.text))
         else:
@@ -161,13 +259,37 @@ def _open_account(exchange: Exchange, request: OpenAccount, clock: Callable[[], 
     return Opened(time_ns=clock(), instance_id=exchange.instance_id, account=request.account)
 
 
-def answer(exchange: Exchange, request: Question, clock: Callable[[], int]) -> Listed:
+def answer(
+    exchange: Exchange,
+    request: Question,
+    clock: Callable[[], int],
+    faults: Chaos | None = None,
+    *,
+    route: str = "",
+) -> Listed:
     """Answer a request that only asks.
 
     Raises:
         Refusal: The account or symbol is unknown.
         PastLost: Nobody can say.
     """
+    listed = _answer(exchange, request, clock)
+    if faults is None or request.witness or not request.account:
+        return listed
+    match request:
+        case GetOrder() | ListOpenOrders() | ListOrders():
+            target = target_of(exchange, request, route=route)
+            shown = faults.shown_orders(target, listed.orders)
+            return listed if shown == listed.orders else replace(listed, orders=shown)
+        case ListFills():
+            target = target_of(exchange, request, route=route)
+            fills = tuple(faults.shown_fills(target, listed.fills))
+            return listed if fills == listed.fills else replace(listed, fills=fills)
+        case _:
+            return listed
+
+
+def _answer(exchange: Exchange, request: Question, clock: Callable[[], int]) -> Listed:
     now_ns, instance_id = clock(), exchange.instance_id
     match request:
         case GetTime():

@@ -63,10 +63,15 @@ BATCH_MAX: Final = 100
 class Request(
     Struct, frozen=True, kw_only=True, tag_field="op", forbid_unknown_fields=True, gc=False
 ):
-    """Base of all requests."""
+    """Base of all requests.
+
+    Attributes:
+        witness: Ask as one who wants to know what really happened: no fault acts on the request.
+    """
 
     id: int = 0
     account: str = ""
+    witness: bool = False
 
 
 # --- requests that may change something -----------------------------------------------------------
@@ -283,12 +288,14 @@ class AnswerError(Exception):
 
     Attributes:
         code: A `RefusalCode`, or one of the door's own.
+        retry_after_s: When to come back, where it says so.
     """
 
-    def __init__(self, code: str, text: str) -> None:
+    def __init__(self, code: str, text: str, *, retry_after_s: float | None = None) -> None:
         super().__init__(f"{code}: {text}")
         self.code = code
         self.text = text
+        self.retry_after_s = retry_after_s
 
 
 AnswerT = TypeVar("AnswerT", bound=Answer)

@@ -6,7 +6,7 @@ from abc import abstractmethod
 from collections.abc import Iterable, Sequence
 from typing import Any, TypeVar
 
-from tradegw import AccountName, ExecutionReport, VenueError, VenueOrderId
+from tradegw import AccountName, ExecutionReport, RateLimited, VenueError, VenueOrderId
 from tradegw.venue import (
     Capabilities,
     Command,
@@ -19,6 +19,7 @@ from tradegw.venue import (
     FetchPositions,
     FetchReferencePrice,
     FetchServerTime,
+    Outcome,
     Page,
     Query,
     TranslateContext,
@@ -94,7 +95,10 @@ class MockVenue(Venue):
         try:
             answer = await self._ask(payload)
         except AnswerError as e:
-            OUTCOMES.fail(command_of(payload), e.code, e.text)
+            command = command_of(payload)
+            if OUTCOMES.outcome(command, e.code) is Outcome.THROTTLED:
+                raise RateLimited(e.text, reason=e.code, retry_after_s=e.retry_after_s) from e
+            OUTCOMES.fail(command, e.code, e.text)
         return to_reports(payload, answer)
 
     @abstractmethod

@@ -184,6 +184,11 @@ class Chaos:
         self._forget_over()
         return list(self._faults.values())
 
+    @property
+    def is_active(self) -> bool:
+        """Whether there is any fault at all; where there is none, a door need not ask further."""
+        return bool(self._faults)
+
     def next_due_ns(self) -> int | None:
         """When `due` has something to do that no request brings about; None for not yet known."""
         times = [at_ns for at_ns, _ in self._late]
@@ -253,6 +258,11 @@ class Chaos:
     def close_stream(self, stream: StreamFaults) -> None:
         """Forget a stream that ended."""
         self._streams.pop(stream, None)
+
+    def cut_streams(self) -> None:
+        """Cut every open stream."""
+        for stream in list(self._streams):
+            stream.cut()
 
     def event_fault(self, target: Target) -> Fault | None:
         """Give the fault that acts on an event; the first that does decides alone."""
@@ -381,7 +391,7 @@ class Chaos:
             and fault.spec.meets(target)
         ]
 
-    def _hit(self, fault: Fault, target: Target, detail: str = "") -> bool:
+    def _hit(self, fault: Fault, target: Target) -> bool:
         """Draw whether a fault acts; if so, count and mark it."""
         if fault.left == 0:
             return False
@@ -392,9 +402,7 @@ class Chaos:
         if fault.left is not None:
             fault.left -= 1
         if self.record is not None:
-            self.record(
-                Mark(fault_id=fault.fault_id, kind=fault.spec.kind, target=target, detail=detail)
-            )
+            self.record(Mark(fault_id=fault.fault_id, kind=fault.spec.kind, target=target))
         return True
 
     def _hides(self, fault: Fault, target: Target, item: Order | Fill) -> bool:

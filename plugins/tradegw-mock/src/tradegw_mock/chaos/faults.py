@@ -112,7 +112,7 @@ ABOUT: Final[dict[FaultKind, _About]] = {
     FaultKind.EVENT_REORDERED: _only(Point.EVENT, STREAM),
     FaultKind.STREAM_SILENT: _only(Point.EVENT, STREAM),
     FaultKind.DISCONNECT: _only(Point.EVENT, STREAM),
-    FaultKind.FILL_AFTER_CANCEL: _only(Point.CANCEL, "cancel", delay_s=0.5),
+    FaultKind.FILL_AFTER_CANCEL: _only(Point.CANCEL, "cancel", "cancel_all", delay_s=0.5),
     FaultKind.CANCEL_FILLED: _only(Point.CANCEL, "cancel"),
     FaultKind.STALE_OPEN_ORDERS: _only(Point.QUERY, "open_orders", lag_s=5.0),
     FaultKind.HISTORY_LAGS: _only(Point.QUERY, "fills", lag_s=5.0),
@@ -234,13 +234,8 @@ def _listed(names: dict[str, float | bool]) -> str:
 
 
 class Mark(Struct, frozen=True, kw_only=True):
-    """That a fault acted, for the audit trail.
-
-    Attributes:
-        detail: What it did where the kind alone does not say.
-    """
+    """That a fault acted, and on what, for the audit trail."""
 
     fault_id: int
     kind: FaultKind
     target: Target
-    detail: str = ""

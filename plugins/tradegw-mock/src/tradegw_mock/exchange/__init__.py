@@ -5,8 +5,9 @@ against it has an independent witness. `default_exchange` sets one up; doors (in
 Binance-compatible) call `Exchange` and forward what its listeners hear.
 """
 
-from .accounts import HOUSE
+from .accounts import HOUSE, OUTSIDE
 from .defaults import BALANCES, INSTRUMENTS, START_PRICES, MockExchange, default_exchange
+from .engine import can_fill_outside
 from .errors import ExchangeBroken, ExchangeError, Refusal, RefusalCode, StoreError, StoreInUse
 from .exchange import Exchange
 from .history import Archive
@@ -53,6 +54,7 @@ __all__ = [
     "HOUSE",
     "INSTRUMENTS",
     "MAKER",
+    "OUTSIDE",
     "START_PRICES",
     "AccountKind",
     "AccountState",
@@ -98,5 +100,6 @@ __all__ = [
     "StoreError",
     "StoreInUse",
     "TimeInForce",
+    "can_fill_outside",
     "default_exchange",
 ]

@@ -19,6 +19,8 @@ from .model import (
 )
 
 HOUSE: Final = "house"
+OUTSIDE: Final = "outside"
+"""Who trades with an order outside the book. Brings in what it gives, so that the sums stay true."""
 DEFAULT_FEE: Final = Decimal("0.001")
 MAX_AMOUNT: Final = Decimal("1E15")
 

@@ -117,6 +117,7 @@ class Core:
         request: OrderRequest | None = None,
         arguments: dict[str, str] | None = None,
         valid_until_ns: int | None = None,
+        order_id: int | None = None,
     ) -> Change:
         """Run one request as a whole: check its time, act, seal, commit, tell."""
         if self._broken is not None:
@@ -130,6 +131,7 @@ class Core:
             arguments=arguments or {},
             order=request,
             valid_until_ns=valid_until_ns,
+            order_id=order_id,
         )
         refusal: Refusal | None = None
         order: Order | None = None

@@ -13,7 +13,7 @@ from decimal import Decimal
 
 from msgspec.structs import replace
 
-from .accounts import Account, Ledger
+from .accounts import OUTSIDE, Account, Ledger
 from .errors import Refusal, RefusalCode
 from .market import Draft, Market
 from .matching import Matching, Reason, fires_rising
@@ -22,14 +22,28 @@ from .model import (
     AccountKind,
     ExecType,
     Instrument,
+    Liquidity,
     Order,
     OrderRequest,
     OrdStatus,
+    OrdType,
     Side,
+    TimeInForce,
 )
 from .rules import check_notional, check_price, check_qty, check_request
 
 _BUY = Side.BUY
+_MAKER = Liquidity.MAKER
+_TAKER = Liquidity.TAKER
+
+
+def can_fill_outside(order: Order) -> bool:
+    """Tell whether an order could have met someone outside the book: it has a limit, and it worked."""
+    if order.price is None or order.order_qty is None or order.order_qty == order.cum_qty:
+        return False
+    if order.trigger_price is not None and not order.triggered:
+        return False
+    return order.is_open or order.ord_status is OrdStatus.CANCELED
 
 
 class Engine(Matching):
@@ -189,6 +203,86 @@ class Engine(Matching):
         else:
             side.remove(order.order_id)
             self._work(draft, market, account, changed)
+
+    def fill_outside(self, draft: Draft, order: Order) -> Order:
+        """Fill the rest of an order at its own price, with someone outside the book.
+
+        The order is open, or was canceled. Nobody else's order and no price takes part.
+
+        Raises:
+            Refusal: ORDER_CLOSED: it cannot trade any more; INSUFFICIENT_FUNDS: it was canceled, and
+                its funds are spent.
+        """
+        market = self.markets[order.symbol]
+        instrument = market.instrument
+        account = self.ledger.accounts[order.account]
+        if not can_fill_outside(order):
+            raise Refusal(RefusalCode.ORDER_CLOSED, f"order {order.order_id} cannot trade any more")
+        assert order.order_qty is not None
+        assert order.price is not None
+        qty, price = order.order_qty - order.cum_qty, order.price
+        buy = order.side is _BUY
+        if order.is_open:
+            self._withdraw(order)
+        else:
+            asset, held = (instrument.quote, qty * price) if buy else (instrument.base, qty)
+            self.ledger.require(account, asset, held)
+            self.ledger.hold(account, asset, held)
+            order = replace(order, held=held, reason=None)
+            self.open[order.order_id] = order
+            if order.expire_time_ns is not None:
+                insort(self._expiries, (order.expire_time_ns, order.order_id))
+        # Its client order id may have been given to another order meanwhile.
+        namesake = account.by_client_id.get(order.client_order_id or "")
+        account.opened(order)
+        outside = self._open_outside(draft, order, qty, price)
+        self.trade_id += 1
+        taker = self.ledger.accounts[OUTSIDE]
+        filled = self._fill(draft, market, account, order, price, qty, qty * price, _MAKER)
+        self._fill(draft, market, taker, outside, price, qty, qty * price, _TAKER)
+        if namesake is not None and namesake != order.order_id:
+            assert order.client_order_id is not None
+            account.by_client_id[order.client_order_id] = namesake
+        return filled
+
+    def _open_outside(self, draft: Draft, order: Order, qty: Decimal, price: Decimal) -> Order:
+        """Open the other side's order, with funds that it brings."""
+        account = self.ledger.accounts.get(OUTSIDE)
+        if account is None:
+            account = self.ledger.add(OUTSIDE, AccountKind.MAKER, ZERO, ZERO, draft.time_ns)
+            draft.accounts[OUTSIDE] = account
+        instrument = self.markets[order.symbol].instrument
+        buy = order.side is not _BUY
+        asset, held = (instrument.quote, qty * price) if buy else (instrument.base, qty)
+        self.ledger.fund(account, asset, held)
+        self.ledger.hold(account, asset, held)
+        self.order_id += 1
+        other = replace(
+            order,
+            order_id=self.order_id,
+            account=OUTSIDE,
+            client_order_id=None,
+            side=Side.BUY if buy else Side.SELL,
+            ord_type=OrdType.LIMIT,
+            time_in_force=TimeInForce.IOC,
+            order_qty=qty,
+            trigger_price=None,
+            triggered=False,
+            post_only=False,
+            expire_time_ns=None,
+            ord_status=OrdStatus.NEW,
+            cum_qty=ZERO,
+            cum_quote=ZERO,
+            held=held,
+            priority=0,
+            created_time_ns=draft.time_ns,
+            updated_time_ns=draft.time_ns,
+            working_time_ns=draft.time_ns,
+            reason=None,
+        )
+        self.open[other.order_id] = other
+        account.opened(other)
+        return other
 
     def expire_due(self, draft: Draft) -> None:
         """Close the orders whose time has come."""

@@ -12,7 +12,7 @@ from decimal import Decimal, localcontext
 from itertools import islice
 from typing import Final
 
-from .accounts import DEFAULT_FEE, Account, check_amount
+from .accounts import DEFAULT_FEE, OUTSIDE, Account, check_amount
 from .core import Core
 from .errors import Refusal, RefusalCode
 from .invariants import violations
@@ -317,6 +317,57 @@ class Exchange(Core):
             act,
             arguments=_given(symbol=symbol),
             valid_until_ns=valid_until_ns,
+        )
+
+    def fill_outside(self, account: str, *, order_id: int) -> Change:
+        """Fill the rest of an order at its own price, with someone outside the book.
+
+        For faults: what happens is real, to the last digit of every balance, but no other order and
+        no price of the market takes part. The order is open, or was canceled.
+
+        Raises:
+            Refusal: UNKNOWN_ORDER; ORDER_CLOSED: it cannot trade any more; INSUFFICIENT_FUNDS: it was
+                canceled, and its funds are spent; BAD_ACCOUNT_NAME: a user has the name `outside`.
+        """
+
+        def act(draft: Draft) -> Order:
+            order = self._find_order(self._ledger.account(account), order_id, None)
+            if order is None:
+                raise _unknown_order(account, order_id, None)
+            outside = self._ledger.accounts.get(OUTSIDE)
+            if outside is not None and outside.kind is not AccountKind.MAKER:
+                raise Refusal(RefusalCode.BAD_ACCOUNT_NAME, f"a user has the name {OUTSIDE!r}")
+            return self._engine.fill_outside(draft, order)
+
+        return self._run(Operation.FILL_OUTSIDE, account, act, arguments=_given(order_id=order_id))
+
+    def note_fault(
+        self,
+        operation: Operation,
+        account: str | None,
+        *,
+        client_order_id: str | None = None,
+        order_id: int | None = None,
+        arguments: Mapping[str, str],
+    ) -> Change:
+        """Write a line about a fault to the audit trail; nothing else changes.
+
+        Args:
+            operation: FAULT_GIVEN, FAULT_TAKEN_BACK or FAULT_HIT.
+            order_id: The order that it hit.
+            arguments: What there is to say: fault, kind and what came by.
+        """
+        assert operation in (Operation.FAULT_GIVEN, Operation.FAULT_TAKEN_BACK, Operation.FAULT_HIT)
+        said = dict(arguments)
+        if order_id is not None:
+            said["order_id"] = str(order_id)
+        return self._run(
+            operation,
+            account,
+            lambda draft: None,
+            client_order_id=client_order_id,
+            arguments=said,
+            order_id=order_id,
         )
 
     def expire_due(self) -> Change | None:

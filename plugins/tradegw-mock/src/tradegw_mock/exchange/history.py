@@ -230,6 +230,12 @@ class History:
 
     def _add_closed(self, order: Order, change_number: int) -> None:
         order_id = order.order_id
+        if order_id in self._closed:
+            # A late fill changed an order that had closed; it may go when that is committed.
+            self._closed[order_id] = order
+            self._closings.remove(next(item for item in self._closings if item[1] == order_id))
+            self._closings.append((change_number, order_id))
+            return
         self._closed[order_id] = order
         insort(self._closed_ids[None], order_id)
         insort(self._closed_ids.setdefault(order.account, []), order_id)

@@ -62,7 +62,7 @@ class Matching:
         self.ledger = ledger
         self.markets = {symbol: Market(item) for symbol, item in instruments.items()}
         self.open: dict[int, Order] = {}
-        self.trade_id = 0
+        self.trade_id: int = 0
         self.priority = 0
         self._expiries: list[tuple[int, int]] = []
 

@@ -128,6 +128,11 @@ class Operation(StrEnum):
     EXPIRE_DUE = "EXPIRE_DUE"
     MAKER_STEP = "MAKER_STEP"
     SET_PRICE = "SET_PRICE"
+    FILL_OUTSIDE = "FILL_OUTSIDE"
+    """An order traded with someone outside the book; only faults bring that about."""
+    FAULT_GIVEN = "FAULT_GIVEN"
+    FAULT_TAKEN_BACK = "FAULT_TAKEN_BACK"
+    FAULT_HIT = "FAULT_HIT"
 
 
 class Value(Struct, frozen=True, kw_only=True, gc=False):

@@ -41,6 +41,10 @@ def seal(
     if refusal is not None:
         account = _clean(account)
         request = _refused(request, refusal)
+    elif request.operation is Operation.FAULT_HIT:
+        # It may be of a request that nobody looked at.
+        account = _clean(account)
+        request = _bounded(request)
     audited = tuple([item for item in balances if not _is_idle(ledger, item)])
     moved = [item.asset for item in balances] if request.operation in _FUNDING else ()
     return Change(
@@ -70,7 +74,12 @@ def seal(
     )
 
 
-_FUNDING = (Operation.CREATE_ACCOUNT, Operation.DEPOSIT, Operation.WITHDRAW)
+_FUNDING = (
+    Operation.CREATE_ACCOUNT,
+    Operation.DEPOSIT,
+    Operation.WITHDRAW,
+    Operation.FILL_OUTSIDE,
+)
 _MAKER = AccountKind.MAKER
 _USER = AccountKind.USER
 
@@ -81,19 +90,20 @@ def _is_idle(ledger: Ledger, item: BalanceChange) -> bool:
 
 
 def _refused(request: RequestRecord, refusal: Refusal) -> RequestRecord:
-    # Nobody has checked these texts; what is recorded must be bounded and storable.
-    client_order_id = _clean(request.client_order_id)
+    request = _bounded(request)
     order = request.order
     if order is not None:
         symbol = _clean(order.symbol) or ""
-        order = replace(order, symbol=symbol, client_order_id=client_order_id)
+        order = replace(order, symbol=symbol, client_order_id=request.client_order_id)
+    return replace(request, order=order, code=refusal.code, text=refusal.text)
+
+
+def _bounded(request: RequestRecord) -> RequestRecord:
+    # Nobody has checked these texts; what is recorded must be bounded and storable.
     return replace(
         request,
-        client_order_id=client_order_id,
+        client_order_id=_clean(request.client_order_id),
         arguments={name: _clean(item) or "" for name, item in request.arguments.items()},
-        order=order,
-        code=refusal.code,
-        text=refusal.text,
     )
 
 

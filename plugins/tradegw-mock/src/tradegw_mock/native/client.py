@@ -116,7 +116,8 @@ class NativeClient:
         finally:
             del link.pending[request_id]
         if frame.error is not None:
-            raise AnswerError(frame.error.code, frame.error.text)
+            error = frame.error
+            raise AnswerError(error.code, error.text, retry_after_s=error.retry_after_s)
         try:
             if not bytes(frame.ok):
                 raise ValueError("an answer has ok or error; found neither")

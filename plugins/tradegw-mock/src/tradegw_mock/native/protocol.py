@@ -83,11 +83,12 @@ class Subscribed(Answer, frozen=True, kw_only=True):
     resumed: bool
 
 
-class ErrorBody(Struct, frozen=True, kw_only=True):
-    """Why a request was not answered with what it asked for."""
+class ErrorBody(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Why a request was not answered with what it asked for; when to come back, where that is said."""
 
     code: str
     text: str
+    retry_after_s: float | None = None
 
 
 class OkFrame(Struct, frozen=True, kw_only=True):

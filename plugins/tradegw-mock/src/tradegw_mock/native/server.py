@@ -10,10 +10,11 @@ from dataclasses import dataclass
 
 from msgspec import Struct
 
-from tradegw_mock.contract import DoorCode
+from tradegw_mock.chaos.desk import ErrorAnswered, Unanswered
+from tradegw_mock.contract import DoorCode, answer_error
 from tradegw_mock.exchange import Refusal
 from tradegw_mock.feed import Feed, FeedGap
-from tradegw_mock.host import ExchangeAway, ExchangeFailed, Host
+from tradegw_mock.host import ExchangeAway, ExchangeFailed, Host, StreamCut
 from tradegw_mock.native.protocol import (
     REQUEST_MAX,
     AnyRequest,
@@ -70,9 +71,11 @@ async def open_door(
     door = NativeDoor(host, settings or DoorSettings())
     server = await asyncio.start_server(door.serve, address, port, limit=REQUEST_MAX)
     door.address = server.sockets[0].getsockname()[:2]
+    stop_listening = host.faults.on_restart(door.cut)
     try:
         yield door
     finally:
+        stop_listening()
         server.close()
         await door.close()
         await server.wait_closed()
@@ -107,9 +110,16 @@ class NativeDoor:
             await connection.close()
             del self._connections[connection]
 
+    def cut(self) -> None:
+        """Cut every connection, without a word."""
+        for connection in list(self._connections):
+            connection.abort()
+
     async def close(self) -> None:
         """Take no more requests, answer those under way, and end every stream with a word."""
         self.is_closing = True
+        # Their clients wait for what was never to come in time.
+        self.host.faults.end_delays()
         open_now = dict(self._connections)
         for connection in open_now:
             connection.end("the exchange shuts down")
@@ -216,6 +226,8 @@ class _Connection:
             frame = await self._carry_out(request)
             with suppress(ConnectionError, TimeoutError):
                 await self._send(frame)
+        except Unanswered:
+            self.abort()
         finally:
             self._in_flight -= 1
             if not self._in_flight:
@@ -225,7 +237,10 @@ class _Connection:
         assert not isinstance(request, Subscribe)
         answer: Answer
         try:
-            answer = await self._door.host.carry_out(request)
+            answer = await self._door.host.ask(request)
+        except ErrorAnswered as e:
+            error = answer_error(e.error)
+            return _error(request.id, error.code, error.text, error.retry_after_s)
         except Refusal as e:
             return _error(request.id, e.code, e.text)
         except PastLost as e:
@@ -294,16 +309,18 @@ class _Connection:
         )
         await self._send(OkFrame(id=request.id, ok=answer))
         self._subscriptions[request.id] = (
-            group.create_task(self._pump(request.id, feed, after)),
+            group.create_task(self._pump(request.id, request.account, feed, after)),
             group.create_task(self._beat(request.id)),
         )
 
-    async def _pump(self, request_id: int, feed: Feed, after: int) -> None:
+    async def _pump(self, request_id: int, account: str, feed: Feed, after: int) -> None:
         """Send events until the feed ends or the client is too slow for it, which ends the connection."""
         try:
-            async with aclosing(feed.follow(after)) as batches:
+            async with aclosing(self._door.host.follow(account, feed, after)) as batches:
                 async for events in batches:
                     await self._send(EventsFrame(id=request_id, events=events))
+        except StreamCut:
+            self.abort()
         except FeedGap as e:
             self.end(str(e))
         except (ConnectionError, TimeoutError):
@@ -316,5 +333,6 @@ class _Connection:
                 await self._send(EventsFrame(id=request_id, events=[]))
 
 
-def _error(request_id: int, code: str, text: str) -> ErrorFrame:
-    return ErrorFrame(id=request_id, error=ErrorBody(code=code, text=text))
+def _error(request_id: int, code: str, text: str, retry_after_s: float | None = None) -> ErrorFrame:
+    body = ErrorBody(code=code, text=text, retry_after_s=retry_after_s)
+    return ErrorFrame(id=request_id, error=body)
