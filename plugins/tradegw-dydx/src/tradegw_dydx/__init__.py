@@ -1,0 +1,1 @@
+"""dYdX v4 for tradegw. Public: `hooks`, which tradegw finds by the entry point `dydx`."""

@@ -1,0 +1,90 @@
+"""`tradegw dydx ...`. What is heavy is imported inside the commands."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
+
+from cyclopts import App, Parameter
+
+if TYPE_CHECKING:
+    from tradegw_dydx.render import Rendered
+
+__all__ = ["make_app"]
+
+
+def make_app() -> App:
+    """Make the commands."""
+    app = App(name="dydx", help="dYdX v4: orders on a chain.")
+    app.command(_render, name="render")
+    return app
+
+
+def _render(
+    what: Literal["place", "cancel"],
+    /,
+    *,
+    order: str,
+    mnemonic_file: Path,
+    account_number: int,
+    sequence: int,
+    height: int,
+    chain_id: str,
+    instrument: str | None = None,
+    json: Annotated[bool, Parameter(negative="")] = False,
+) -> None:
+    """Show the bytes of an order, signed, without sending them.
+
+    Parameters
+    ----------
+    what
+        What is done with the order.
+    order
+        JSON in the gateway's field names, and venue_client_order_id (0 to 4294967295), order_flags,
+        good_til_block or good_til_block_time, subaccount, client_metadata, memo.
+    mnemonic_file
+        File with the words, readable by its owner alone.
+    account_number
+        The account's number on the chain.
+    sequence
+        The account's sequence, or a timestamp nonce in milliseconds.
+    height
+        The chain's height, from which a good-til-block is chosen when the order brings none.
+    chain_id
+        Such as dydx-mainnet-1.
+    instrument
+        JSON of the market as the indexer's /v4/perpetualMarkets shows it. Default: a bundled sample.
+    json
+        One JSON object: order (of a cancel: the order's id), sign_bytes and tx, in hex.
+    """
+    import msgspec
+
+    from tradegw import TradegwError
+    from tradegw_dydx.render import TxNumbers, read_mnemonic, render_cancel, render_place
+    from tradegw_dydx.wallet import Wallet
+
+    numbers = TxNumbers(
+        account_number=account_number, sequence=sequence, height=height, chain_id=chain_id
+    )
+    try:
+        wallet = Wallet.from_mnemonic(read_mnemonic(mnemonic_file))
+        renderer = render_place if what == "place" else render_cancel
+        rendered: Rendered = renderer(order, instrument, wallet, numbers)
+    except (TradegwError, ValueError, OSError) as e:
+        _fail(e)
+    if json:
+        _print(msgspec.json.encode(rendered).decode())
+        return
+    for name in ("order", "sign_bytes", "tx"):
+        _print(f"{name:<10} {getattr(rendered, name)}")
+
+
+def _print(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
+def _fail(error: Exception) -> NoReturn:
+    sys.stderr.write(f"tradegw dydx: {error}\n")
+    raise SystemExit(1)
