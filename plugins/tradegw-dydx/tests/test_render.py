@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -178,3 +179,24 @@ def test_refusals_are_clear(render, order, more, told):
     assert told in done.stderr
     assert not done.stdout
     assert "mirror" not in done.stderr
+
+
+def test_the_readmes_command_runs(tmp_path):
+    page = Path(__file__).parent.parent.joinpath("README.md").read_text("utf-8")
+    [block] = [b for b in page.split("```console\n")[1:] if "dydx render" in b]
+    command = block.split("```")[0].removeprefix("$ ")
+    words = tmp_path / "words"
+    words.write_text(M1)
+    words.chmod(0o600)
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    done = subprocess.run(
+        ["bash", "-c", command],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tmp_path,
+        env={**os.environ, "PATH": path},
+        timeout=100,
+    )
+    assert done.returncode == 0, done.stderr
+    assert set(json.loads(done.stdout)) == {"order", "sign_bytes", "tx"}
