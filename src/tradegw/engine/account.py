@@ -18,6 +18,7 @@ from tradegw.engine.absence import LOST, Observation
 from tradegw.engine.book import Book
 from tradegw.engine.context import REQUEST
 from tradegw.engine.crash import CrashPoint, reach
+from tradegw.engine.guard import AccountGuard
 from tradegw.engine.intake import check_report, clean
 from tradegw.engine.limits import LimitBook, Limits
 from tradegw.engine.reset import lose_venue, was_lost
@@ -107,7 +108,8 @@ class AccountSettings:
     Attributes:
         tag: The 8 hex digits that mark our orders at the venue.
         execute_timeout_s: How long the venue's answer is awaited before the order is in doubt.
-        send_by_s: After its intent, an order is sent within this time or not at all.
+        send_by_s: After its intent, an order is sent within this time or not at all. A command waits no
+            longer for its turn.
         reference_max_age_s: How old a price may be for a limit to be judged by it.
     """
 
@@ -132,10 +134,12 @@ class Account:
         find_halt: Callable[[AccountName, str, str], Halt | None],
         on_head: Callable[[AccountName, Head], None],
         meter: Meter,
+        guard: AccountGuard,
     ) -> None:
         """Make an account that remembers nothing until `load`.
 
         Args:
+            guard: Stands between the account and its venue.
             find_halt: Returns the halt that forbids (account, venue, symbol), if there is one.
             on_head: Told where the account's stream ends whenever the store was read.
         """
@@ -147,6 +151,7 @@ class Account:
         self.find_halt = find_halt
         self._on_head = on_head
         self.meter = meter
+        self.guard = guard
         self.book = Book()
         self.limits = LimitBook(settings.limits)
         self.state = AccountState.STARTING
@@ -201,16 +206,19 @@ class Account:
         """Return the venue, if new orders are taken now.
 
         Raises:
-            Unavailable: They are not; reason `RECONCILING`, `STORE_UNAVAILABLE`, `VENUE_UNAVAILABLE` or
-                `SHUTTING_DOWN`.
+            Unavailable: They are not; reason `RECONCILING`, `STORE_UNAVAILABLE`, `VENUE_UNAVAILABLE`,
+                `CLOCK_SKEW` or `SHUTTING_DOWN`.
         """
-        if self.state is not AccountState.READY:
+        if self.state is not AccountState.READY or self.guard.refusal is not None:
             raise self.unavailable()
         assert self.venue is not None
         return self.venue
 
     def unavailable(self) -> Unavailable:
         """Return the error that says why nothing can be done now."""
+        refusal = self.guard.refusal
+        if refusal is not None and self.state not in (AccountState.STOPPED, AccountState.CLOSING):
+            return Unavailable(str(refusal), reason=refusal.reason)
         return Unavailable(
             f"account {self.account} is {self.state}: {self.why}", reason=_UNAVAILABLE[self.state]
         )
@@ -218,6 +226,18 @@ class Account:
     def venue_now(self) -> VenueTime:
         """Return the venue's time as far as we know it: our clock, and the offset last sampled."""
         return VenueTime(time_ns=self.clock.time_ns() + self.venue_offset_ns)
+
+    async def sleep_or(self, seconds: float, woken: asyncio.Event) -> None:
+        """Wait by the clock, or until an event is set, whichever is first."""
+        waiters = {
+            asyncio.ensure_future(self.clock.sleep(seconds)),
+            asyncio.ensure_future(woken.wait()),
+        }
+        try:
+            await asyncio.wait(waiters, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for waiter in waiters:
+                waiter.cancel()
 
     # --- changing orders ------------------------------------------------------------------------
 

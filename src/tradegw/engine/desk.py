@@ -14,6 +14,7 @@ from uuid import uuid4
 from tradegw.engine.account import NS_PER_S, Account, AccountState
 from tradegw.engine.context import REQUEST
 from tradegw.engine.crash import CrashPoint, is_armed, reach
+from tradegw.engine.guard import FREE, Permit, Rank
 from tradegw.engine.intake import clean
 from tradegw.engine.validate import check_capabilities, check_grid, check_replace
 from tradegw.engine.venue_ids import hex32
@@ -54,6 +55,7 @@ from tradegw.venue import (
     Cancel,
     Command,
     FetchReferencePrice,
+    Operation,
     Replace,
     ReplaceKind,
     Submit,
@@ -66,6 +68,8 @@ __all__ = ["Desk"]
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
+_TURNS_MAX = 3
+"""How often an order takes its turn with a price that has grown old meanwhile."""
 _REFUSALS = {
     CommandKind.NEW: ExecType.REJECTED,
     CommandKind.CANCEL: ExecType.CANCEL_REJECTED,
@@ -110,6 +114,45 @@ class Desk:
         if account.limits.needs_reference_price(new):
             reference_px = await self._reference_price(venue, new.symbol)
             venue = account.admit()
+        permit = account.guard.try_enter(Operation.NEW, new.symbol)
+        if permit is None:
+            permit, reference_px = await self._wait_turn(new)
+        try:
+            return await self._place(new, claim, instrument, reference_px, permit)
+        finally:
+            permit.close()
+
+    async def _wait_turn(self, new: NewOrder) -> tuple[Permit, Decimal | None]:
+        """Wait for the turn of an order, with a price that is fresh when it comes, if one is needed."""
+        account = self._account
+        for _ in range(_TURNS_MAX):
+            permit = await account.guard.enter(Operation.NEW, new.symbol)
+            try:
+                venue = account.admit()
+                if not account.limits.needs_reference_price(new):
+                    return permit, None
+                held = self._held_price(new.symbol)
+                if held is not None:
+                    return permit, held
+            except BaseException:
+                permit.close()
+                raise
+            # Not while holding a place that a cancel may wait for.
+            permit.close()
+            await self._reference_price(venue, new.symbol)
+            account.admit()
+        return FREE, None
+
+    async def _place(
+        self,
+        new: NewOrder,
+        claim: Claim,
+        instrument: Instrument,
+        reference_px: Decimal | None,
+        permit: Permit,
+    ) -> Order | KeyTaken:
+        account = self._account
+        venue = account.admit()
         order = self._make_order(new, claim)
         assert order.venue_client_order_id is not None
         request = _translate(
@@ -121,6 +164,7 @@ class Desk:
                 venue_client_order_ids=(order.venue_client_order_id,),
             ),
         )
+        permit.charge(request.cost)
         denial = self._deny(new, order, venue, reference_px)
         if denial is not None:
             return await self._store_denied(order, claim, denial)
@@ -136,7 +180,7 @@ class Desk:
         if isinstance(stored, KeyTaken):
             account.limits.release()
             return stored
-        return await self._send_new(stored, request)
+        return await self._send_new(stored, request, permit)
 
     def _make_order(self, new: NewOrder, claim: Claim) -> Order:
         account = self._account
@@ -269,7 +313,7 @@ class Desk:
         assert stored is not None
         return stored
 
-    async def _send_new(self, order: Order, request: VenueRequest) -> Order:
+    async def _send_new(self, order: Order, request: VenueRequest, permit: Permit) -> Order:
         account = self._account
         order_id = order.order_id
         reach(CrashPoint.JOURNALED_UNSENT)
@@ -282,7 +326,7 @@ class Desk:
         account.unsent.discard(order_id)
         if account.clock.time_ns() > order.send_by_ns:
             return await account.commit(order_id, account.not_sent("its time to send had passed"))
-        return await self._send(order_id, CommandKind.NEW, request)
+        return await self._send(order_id, CommandKind.NEW, request, permit)
 
     # --- cancelling and replacing ---------------------------------------------------------------
 
@@ -303,10 +347,15 @@ class Desk:
                 return await self._claim_closed(order_id, claim)
         # From here on, so that another cancel waits for this one's look at the store as well.
         done = account.in_flight[key] = asyncio.Event()
+        permit = FREE
         try:
+            self._commanding()
+            order = self._open_order(order_id)
+            permit = await account.guard.enter(Operation.CANCEL, order.symbol, Rank.CANCEL)
             venue = self._commanding()
             order = self._open_order(order_id)
             request = self._translate_command(venue, Cancel(order=order), order)
+            permit.charge(request.cost)
             earlier = await self._ask(
                 order_id,
                 CommandKind.CANCEL,
@@ -322,8 +371,9 @@ class Desk:
             if earlier is not None:
                 return earlier
             reach(CrashPoint.COMMAND_JOURNALED_UNSENT)
-            return await self._send(order_id, CommandKind.CANCEL, request)
+            return await self._send(order_id, CommandKind.CANCEL, request, permit)
         finally:
+            permit.close()
             done.set()
             if account.in_flight.get(key) is done:
                 del account.in_flight[key]
@@ -373,8 +423,22 @@ class Desk:
         denial = account.limits.judge_price(replaced, reference_px)
         if denial is not None:
             raise InvalidOrder(denial.text, reason=denial.reason)
+        permit = account.guard.try_enter(Operation.REPLACE, order.symbol)
+        if permit is None:
+            permit = await account.guard.enter(Operation.REPLACE, order.symbol)
+        try:
+            return await self._replace(order_id, terms, claim, permit)
+        finally:
+            permit.close()
+
+    async def _replace(
+        self, order_id: OrderId, terms: ReplaceTerms, claim: Claim, permit: Permit
+    ) -> Order | KeyTaken:
+        account = self._account
+        venue = account.admit()
         order = self._open_order(order_id)
         request = self._translate_command(venue, Replace(order=order, terms=terms), order)
+        permit.charge(request.cost)
         earlier = await self._ask(
             order_id,
             CommandKind.REPLACE,
@@ -392,7 +456,7 @@ class Desk:
         if earlier is not None:
             return earlier
         reach(CrashPoint.COMMAND_JOURNALED_UNSENT)
-        return await self._send(order_id, CommandKind.REPLACE, request)
+        return await self._send(order_id, CommandKind.REPLACE, request, permit)
 
     def _check_replaceable(self, order: Order, venue: AccountPlugins, terms: ReplaceTerms) -> None:
         if venue.account.capabilities.replace is not ReplaceKind.IN_PLACE:
@@ -481,10 +545,16 @@ class Desk:
 
     # --- sending --------------------------------------------------------------------------------
 
-    async def _send(self, order_id: OrderId, command: CommandKind, request: VenueRequest) -> Order:
+    async def _send(
+        self,
+        order_id: OrderId,
+        command: CommandKind,
+        request: VenueRequest,
+        permit: Permit = FREE,
+    ) -> Order:
         """Send a stored request, and store what came of it, whatever happens."""
         try:
-            order = await self._send_once(order_id, command, request)
+            order = await self._send_once(order_id, command, request, permit)
         except Unavailable:
             # What came of it could not be stored. The order is: once the store is back, it is the
             # answer, in doubt until the resolver has asked.
@@ -505,14 +575,14 @@ class Desk:
                 account.fail(e)
 
     async def _send_once(
-        self, order_id: OrderId, command: CommandKind, request: VenueRequest
+        self, order_id: OrderId, command: CommandKind, request: VenueRequest, permit: Permit
     ) -> Order:
         account = self._account
         key = (order_id, command)
         done = account.in_flight.setdefault(key, asyncio.Event())
         try:
             try:
-                reports = await self._execute(command, request)
+                reports = await self._execute(command, request, permit)
             except (VenueRejected, RateLimited, NotSent) as e:
                 reach(CrashPoint.REFUSED_UNJOURNALED)
                 return await self._apply_refusal(order_id, command, e)
@@ -591,7 +661,7 @@ class Desk:
         return self._account.book.match(report) in (order_id, None)
 
     async def _execute(
-        self, command: CommandKind, request: VenueRequest
+        self, command: CommandKind, request: VenueRequest, permit: Permit
     ) -> Sequence[ExecutionReport]:
         account = self._account
         assert account.venue is not None
@@ -604,6 +674,8 @@ class Desk:
             raise NotSent("the request's validity ended before it could be sent")
         started_ns = account.clock.monotonic_ns()
         outcome = "unknown"
+        guard = account.guard
+        permit.sending()
         deadline = asyncio.timeout(account.settings.execute_timeout_s)
         try:
             async with deadline:
@@ -613,14 +685,24 @@ class Desk:
                     reach(CrashPoint.SENT_UNANSWERED)
                 reports = await answer
             outcome = "accepted"
+            guard.on_answer()
         except TimeoutError as e:
+            guard.on_error(e)
             if not deadline.expired():
                 raise
             raise OutcomeUnknown(f"no answer within {account.settings.execute_timeout_s} s") from e
         except (VenueRejected, RateLimited, NotSent) as e:
+            guard.on_error(e)
+            if isinstance(e, NotSent):
+                permit.not_sent()
             outcome = e.reason.lower() if isinstance(e, NotSent) else type(e).__name__.lower()
             raise
+        except Exception as e:
+            guard.on_error(e)
+            raise
         finally:
+            # The answer's place is free for the next before what it says is stored.
+            permit.close()
             seconds = (account.clock.monotonic_ns() - started_ns) / NS_PER_S
             account.meter.venue_call(account.record.venue, command.value, outcome, seconds)
         return reports
@@ -666,13 +748,21 @@ class Desk:
             )
         return instrument
 
+    def _held_price(self, symbol: str) -> Decimal | None:
+        held = self._reference.get(symbol)
+        return held[0] if held is not None and held[1] >= self._oldest_ns() else None
+
+    def _oldest_ns(self) -> int:
+        account = self._account
+        return account.clock.time_ns() - int(account.settings.reference_max_age_s * NS_PER_S)
+
     async def _reference_price(self, venue: AccountPlugins, symbol: str) -> Decimal | None:
         """Return a price that is fresh enough to judge by, or None."""
         account = self._account
-        oldest_ns = account.clock.time_ns() - int(account.settings.reference_max_age_s * NS_PER_S)
-        held = self._reference.get(symbol)
-        if held is not None and held[1] >= oldest_ns:
-            return held[0]
+        held = self._held_price(symbol)
+        if held is not None:
+            return held
+        oldest_ns = self._oldest_ns()
         try:
             async with asyncio.timeout(account.settings.execute_timeout_s):
                 page = await venue.fetch(FetchReferencePrice(symbol=symbol))

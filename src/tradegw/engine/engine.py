@@ -20,6 +20,7 @@ from tradegw.engine.crash import CrashPoint, reach
 from tradegw.engine.desk import Desk
 from tradegw.engine.feed import run_account
 from tradegw.engine.fingerprint import fingerprint, fingerprint_order
+from tradegw.engine.guard import AccountGuard, Lane, Traffic
 from tradegw.engine.hub import Hub
 from tradegw.engine.routing import Route, pick_account
 from tradegw.engine.validate import check_fields
@@ -57,7 +58,7 @@ from tradegw.model import (
 from tradegw.model.numbers import ZERO
 from tradegw.plugins import Plugins
 from tradegw.ports import AccountRecord, Claim, Clock, KeyTaken, Store
-from tradegw.venue import FetchPositions, Venue
+from tradegw.venue import Feedback, FetchPositions, Venue
 
 __all__ = ["AccountPlan", "Engine"]
 
@@ -75,6 +76,10 @@ class AccountPlan:
     Attributes:
         plugin: Name of the venue's factory.
         environment: Host and environment of the venue, as far as the configuration tells.
+        key_id: Names its credentials, without telling them; accounts with the same share what a venue grants
+            to a key. Empty: it shares with nobody.
+        owner: Names who it belongs to; accounts of one owner share what a venue grants to an owner.
+        listen: Has the plugin's feedback handed to a listener.
     """
 
     route: Route
@@ -82,6 +87,9 @@ class AccountPlan:
     settings: AccountSettings
     open_venue: Callable[[], AbstractAsyncContextManager[Venue]]
     environment: str = ""
+    key_id: str = ""
+    owner: str = ""
+    listen: Callable[[Callable[[Feedback], None]], None] | None = None
 
 
 @dataclass(slots=True)
@@ -131,6 +139,7 @@ class Engine:
         self._meter = meter
         self._members: dict[AccountName, _Member] = {}
         self._opening: set[AccountName] = set()
+        self._traffic: dict[str, Traffic] = {}
         self._halts: dict[str, Halt] = {}
         self._running: dict[tuple[str, str], _Running] = {}
         self._requests: set[asyncio.Task[None]] = set()
@@ -200,7 +209,10 @@ class Engine:
             find_halt=self._find_halt,
             on_head=self.hub.advance,
             meter=self._meter,
+            guard=self._guard(plan, record.venue, lambda: account.venue_now().time_ns),
         )
+        if plan.listen is not None:
+            plan.listen(account.guard.on_feedback)
         self.hub.add_account(name)
         await account.load()
         task = self._group.create_task(
@@ -208,6 +220,27 @@ class Engine:
             name=f"account {name}",
         )
         self._members[name] = _Member(plan=plan, account=account, desk=Desk(account), task=task)
+
+    def _guard(
+        self, plan: AccountPlan, venue: str, venue_time_ns: Callable[[], int]
+    ) -> AccountGuard:
+        traffic = self._traffic.get(venue)
+        if traffic is None:
+            traffic = self._traffic[venue] = Traffic(self.clock, self._group.create_task)
+        name = plan.route.account
+        return AccountGuard(
+            name,
+            Lane(
+                traffic,
+                account=name,
+                key_id=plan.key_id or f"account {name}",
+                owner=plan.owner,
+                venue_time_ns=venue_time_ns,
+            ),
+            clock=self.clock,
+            rng=self._rng,
+            send_within_s=plan.settings.send_by_s,
+        )
 
     async def remove_account(self, name: AccountName) -> None:
         """Cease to serve an account. Its orders stay as they are; what is on its way ends in doubt.
@@ -693,6 +726,8 @@ class Engine:
         self.hub.close()
         for member in self._members.values():
             member.task.cancel()
+        for traffic in self._traffic.values():
+            traffic.close()
         if self._members:
             await asyncio.wait([member.task for member in self._members.values()])
         if self._observers is not None:

@@ -12,6 +12,7 @@ from dataclasses import replace
 
 from tradegw.engine.account import Account, AccountState
 from tradegw.engine.crash import CrashPoint, reach
+from tradegw.engine.guard import GuardedPlugins
 from tradegw.engine.resolver import ASK_AT_ONCE_MAX, Resolver, within
 from tradegw.errors import Unavailable, VenueError
 from tradegw.model import ExecutionReport, Order
@@ -107,7 +108,8 @@ class _Feed:
             plugin=plugin,
             capabilities=venue.capabilities,
         )
-        plugins = AccountPlugins(about, venue, account.plugins.wrappers())
+        account.guard.use(venue.capabilities)
+        plugins = GuardedPlugins(about, venue, account.plugins.wrappers(), account.guard)
         await self._sample_clock(plugins)
         await self._load_instruments(plugins)
         account.venue = plugins
@@ -120,6 +122,7 @@ class _Feed:
                 ("resolver", self._resolver.run),
                 ("reconciler", lambda: self._reconcile_when_asked(plugins)),
                 ("clock", lambda: self._keep_clock(plugins)),
+                ("breaker", lambda: account.guard.probe(plugins.ask_time)),
                 ("balances", self._keep_balances),
             ):
                 group.create_task(_forever(account, what, run))
@@ -309,10 +312,13 @@ class _Feed:
         page = await within(plugins.fetch(FetchServerTime()))
         back_ns = account.clock.time_ns()
         account.venue_offset_ns = page.as_of.time_ns - (sent_ns + back_ns) // 2
+        account.guard.on_clock(account.venue_offset_ns, back_ns - sent_ns)
 
     async def _keep_clock(self, plugins: AccountPlugins) -> None:
+        doubt = self._account.guard.clock_doubt
         while True:
-            await self._account.clock.sleep(CLOCK_EVERY_S)
+            await self._account.sleep_or(CLOCK_EVERY_S, doubt)
+            doubt.clear()
             try:
                 await self._sample_clock(plugins)
             except VenueError as e:

@@ -62,19 +62,7 @@ class Resolver:
             if wait_s is None:
                 await account.wake_resolver.wait()
                 continue
-            await self._sleep_or_woken(wait_s)
-
-    async def _sleep_or_woken(self, wait_s: float) -> None:
-        account = self._account
-        waiters = {
-            asyncio.ensure_future(account.clock.sleep(wait_s)),
-            asyncio.ensure_future(account.wake_resolver.wait()),
-        }
-        try:
-            await asyncio.wait(waiters, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for waiter in waiters:
-                waiter.cancel()
+            await account.sleep_or(wait_s, account.wake_resolver)
 
     def _pending(self) -> list[Order]:
         account = self._account

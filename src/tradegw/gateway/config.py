@@ -135,6 +135,8 @@ class AccountConfig:
         tags: For routing.
         execute_timeout_s: How long a venue's answer is awaited before the order is in doubt.
         send_by_s: After its intent an order is sent within this time or not at all.
+        owner: Whose account it is. Accounts of a venue with the same owner share what the venue grants to an
+            owner; by default all have the same.
         options: The other keys; the plugin's own.
     """
 
@@ -144,6 +146,7 @@ class AccountConfig:
     limits: Limits = field(default_factory=Limits)
     execute_timeout_s: float = 10.0
     send_by_s: float = 10.0
+    owner: str = ""
     options: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
 
@@ -170,7 +173,7 @@ _SECTIONS: dict[str, type[msgspec.Struct]] = {
     "server": ServerConfig,
     "log": LogConfig,
 }
-_ACCOUNT_KEYS = {"venue", "tags", "limits", "execute_timeout_s", "send_by_s"}
+_ACCOUNT_KEYS = {"venue", "tags", "limits", "execute_timeout_s", "send_by_s", "owner"}
 
 
 def load_config(
@@ -347,6 +350,7 @@ def _account(
         tags=checked.tags,
         execute_timeout_s=checked.execute_timeout_s,
         send_by_s=checked.send_by_s,
+        owner=checked.owner,
         limits=_limits(limits, f"{path}.limits", sources),
         options={key: value for key, value in node.items() if key not in _ACCOUNT_KEYS},
     )
@@ -356,6 +360,7 @@ class _AccountCommon(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     tags: dict[str, str] = {}
     execute_timeout_s: Seconds = 10.0
     send_by_s: Seconds = 10.0
+    owner: str = ""
 
 
 def _limits(config: LimitsConfig, path: str, sources: Mapping[str, str]) -> Limits:

@@ -20,6 +20,7 @@ from tradegw.gateway.clock import SystemClock
 from tradegw.gateway.config import Config, decode_plugin_config, load_config
 from tradegw.gateway.local import LocalGateway
 from tradegw.gateway.metrics import Metrics
+from tradegw.gateway.secrets import SameSecrets
 from tradegw.model import AccountName
 from tradegw.plugins import Plugins, load_plugins
 from tradegw.ports import Clock, Store
@@ -268,6 +269,7 @@ def plan_accounts(config: Config, plugins: Plugins, clock: Clock) -> list[Accoun
     """
     factories = plugins.venue_factories()
     tag = gateway_tag(config.gateway.name)
+    credentials = SameSecrets()
     file = sqlite_path(config.store.url)
     data_dir = "" if file is None else str(file.parent.absolute())
     plans: list[AccountPlan] = []
@@ -300,6 +302,9 @@ def plan_accounts(config: Config, plugins: Plugins, clock: Clock) -> list[Accoun
                     send_by_s=account.send_by_s,
                 ),
                 open_venue=_opener(factory.open, options, runtime),
+                key_id=credentials.name_of(options),
+                owner=account.owner,
+                listen=runtime.listen,
             )
         )
     return plans
@@ -321,6 +326,12 @@ class _Runtime:
         self.venue = venue
         self.data_dir = data_dir
         self._clock = clock
+        self._listener: Callable[[Feedback], None] | None = None
+        self._was_healthy = True
+
+    def listen(self, listener: Callable[[Feedback], None]) -> None:
+        """Hand what the plugin says to a listener from now on."""
+        self._listener = listener
 
     def time_ns(self) -> int:
         """Return the time, nanoseconds since the epoch."""
@@ -331,6 +342,11 @@ class _Runtime:
         await self._clock.sleep(seconds)
 
     def feedback(self, feedback: Feedback) -> None:
-        """Note what the plugin learned."""
-        level = logging.INFO if feedback.healthy else logging.WARNING
-        log.log(level, "venue %s of %s: %s", self.venue, self.account, feedback.detail)
+        """Note what the plugin learned; see `tradegw.engine.guard`."""
+        # Headers speak with every answer; a person hears of what changes.
+        if feedback.healthy is not self._was_healthy or feedback.banned or not feedback.healthy:
+            level = logging.INFO if feedback.healthy else logging.WARNING
+            log.log(level, "venue %s of %s: %s", self.venue, self.account, feedback.detail)
+        self._was_healthy = feedback.healthy
+        if self._listener is not None:
+            self._listener(feedback)

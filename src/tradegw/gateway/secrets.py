@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import secrets
 import stat
+from dataclasses import fields, is_dataclass
 from pathlib import Path
+from typing import Any
 
 from tradegw.errors import ConfigError
 from tradegw.venue import Secret
 
-__all__ = ["read_secret"]
+__all__ = ["SameSecrets", "read_secret"]
 
 
 def read_secret(reference: object) -> Secret:
@@ -47,3 +51,27 @@ def read_secret(reference: object) -> Secret:
     if not value:
         raise ConfigError(f"the secret {path} is empty", reason="SECRET_MISSING")
     return Secret(value)
+
+
+class SameSecrets:
+    """Tells which accounts have the same credentials, and keeps none of them."""
+
+    def __init__(self) -> None:
+        self._key = secrets.token_bytes(32)
+        self._names: dict[bytes, str] = {}
+
+    def name_of(self, options: object) -> str:
+        """Return a name for the secrets in a plugin's options; empty when there are none."""
+        found = [value.reveal() for value in _values(options) if isinstance(value, Secret)]
+        if not found:
+            return ""
+        digest = hashlib.blake2b(key=self._key)
+        for text in found:
+            digest.update(len(text).to_bytes(8, "big") + text.encode())
+        return self._names.setdefault(digest.digest(), f"key {len(self._names) + 1}")
+
+
+def _values(options: Any) -> list[Any]:
+    if is_dataclass(options):
+        return [getattr(options, field.name) for field in fields(options)]
+    return [getattr(options, name) for name in getattr(options, "__struct_fields__", ())]

@@ -115,6 +115,7 @@ class ScriptedExchange:
         answer_also: Reports that the next answer to a placement holds beside its own.
         garbage: What a garbled answer holds.
         query_errors: Raised by the next queries, one each; None lets one through.
+        away: Raised by every request and query, while the exchange cannot be reached.
         hidden_orders: Whether queries for orders find none; those for fills do.
         unreadable: An order about which a query is answered by nonsense.
         drops: Whether the stream loses what happens, while it looks healthy.
@@ -150,6 +151,7 @@ class ScriptedExchange:
         self.answer_also: list[ExecutionReport] = []
         self.garbage: object = "what?"
         self.query_errors: deque[Exception | None] = deque()
+        self.away: Exception | None = None
         self.hidden_orders = False
         self.unreadable: VenueClientOrderId | None = None
         self.drops = False

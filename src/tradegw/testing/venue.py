@@ -153,6 +153,8 @@ class ScriptedVenue(Venue):
         payload = request.payload
         assert isinstance(payload, Request)
         exchange.requests.append(payload)
+        if exchange.away is not None:
+            raise exchange.away
         fault = exchange.next_fault(payload.command)
         match fault:
             case Fault.LOSE_REQUEST:
@@ -193,6 +195,8 @@ class ScriptedVenue(Venue):
         """Answer a query from the ledger."""
         exchange = self.exchange
         exchange.queries.append(query)
+        if exchange.away is not None:
+            raise exchange.away
         error = exchange.query_errors.popleft() if exchange.query_errors else None
         if error is not None:
             raise error

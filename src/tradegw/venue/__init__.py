@@ -1,8 +1,7 @@
 """What a venue is. Everything that a plugin author needs stands in this package's `__all__`."""
 
+from tradegw.venue.budgets import BudgetPool, BudgetScope, BudgetStrategy, Operation
 from tradegw.venue.capabilities import (
-    BudgetPool,
-    BudgetScope,
     Capabilities,
     ClientIdCodec,
     ExpiryKind,
@@ -61,6 +60,7 @@ __all__ = [
     "BalanceUpdate",
     "BudgetPool",
     "BudgetScope",
+    "BudgetStrategy",
     "Cancel",
     "CancelAll",
     "CancelBatch",
@@ -80,6 +80,7 @@ __all__ = [
     "FetchReferencePrice",
     "FetchServerTime",
     "FillReporting",
+    "Operation",
     "Outcome",
     "OutcomeTable",
     "Page",

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import ClassVar
 
 from tradegw.model import OrdType, TimeInForce
+from tradegw.venue.budgets import BudgetPool
 
 __all__ = [
-    "BudgetPool",
-    "BudgetScope",
     "Capabilities",
     "ClientIdCodec",
     "ExpiryKind",
@@ -58,31 +58,29 @@ class ClientIdCodec(StrEnum):
     """A number from a block reserved in the store, never used again."""
 
 
-class BudgetScope(StrEnum):
-    """Who shares a rate budget."""
-
-    IP = "IP"
-    KEY = "KEY"
-    ACCOUNT = "ACCOUNT"
-    ACCOUNT_SYMBOL = "ACCOUNT_SYMBOL"
-    OWNER = "OWNER"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BudgetPool:
-    """A rate limit of the venue: at most `limit` units in each `window_s` seconds."""
-
-    name: str
-    scope: BudgetScope
-    limit: int
-    window_s: float
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SendOrder:
-    """How many requests may be on their way at once: None means any number; 1 keeps them in order."""
+    """How many requests of one key may be on their way at once.
+
+    `SendOrder.CONCURRENT`, `SendOrder.SERIAL_PER_KEY` (rising nonces) or `SendOrder.MAX_IN_FLIGHT(n)`.
+
+    Attributes:
+        in_flight_max: None means any number; 1 keeps them in order.
+    """
 
     in_flight_max: int | None = None
+
+    CONCURRENT: ClassVar[SendOrder]
+    SERIAL_PER_KEY: ClassVar[SendOrder]
+
+    @classmethod
+    def MAX_IN_FLIGHT(cls, n: int) -> SendOrder:  # noqa: N802  One of the three, and called so.
+        """At most `n` at once."""
+        return cls(in_flight_max=n)
+
+
+SendOrder.CONCURRENT = SendOrder()
+SendOrder.SERIAL_PER_KEY = SendOrder(in_flight_max=1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar, final, overload
@@ -74,14 +74,24 @@ class Feedback:
     """What a plugin learns on the way: its connection broke or came back, the venue throttles.
 
     Attributes:
-        healthy: Whether the venue can be reached at all.
+        healthy: Whether the venue can be reached at all. False counts as one of its outages.
         detail: For people.
-        used: Budget used so far, by pool, as the venue counts it.
+        used: Units used so far, by pool, as the venue counts them.
+        symbol: Whose `ACCOUNT_SYMBOL` pools `used` and `pools` are about.
+        retry_after_s: The venue asks to be left alone for so long.
+        pools: Which pools `retry_after_s` is about; empty means all that the account draws on.
+        banned: It threatens or does worse than throttle: for `retry_after_s` nothing is sent at all.
+        server_time_ns: The venue's clock, where a header tells it.
     """
 
-    healthy: bool
+    healthy: bool = True
     detail: str = ""
-    used: dict[str, int] | None = None
+    used: Mapping[str, int] | None = None
+    symbol: str | None = None
+    retry_after_s: float | None = None
+    pools: tuple[str, ...] = ()
+    banned: bool = False
+    server_time_ns: int | None = None
 
 
 class Runtime(Protocol):

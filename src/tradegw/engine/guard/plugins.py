@@ -1,0 +1,77 @@
+"""An account's hooks behind its guard: every question takes its turn, and every answer is counted."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+from tradegw.engine.guard.guard import AccountGuard
+from tradegw.engine.guard.traffic import Rank
+from tradegw.errors import NotSent, OutcomeUnknown, Unavailable, VenueError
+from tradegw.plugins import AccountPlugins
+from tradegw.venue import FetchServerTime, Operation, Page, Query, Venue, VenueAccount
+from tradegw.venue.budgets import operation_of
+
+__all__ = ["FETCH_TIMEOUT_S", "GuardedPlugins"]
+
+FETCH_TIMEOUT_S = 9.0
+
+
+class GuardedPlugins(AccountPlugins):
+    """The four hooks of one account. Commands take their turn before they are translated: see `Desk`."""
+
+    def __init__(
+        self,
+        account: VenueAccount,
+        venue: Venue,
+        wrappers: Sequence[object],
+        guard: AccountGuard,
+    ) -> None:
+        super().__init__(account, venue, wrappers)
+        self._guard = guard
+
+    async def fetch(self, query: Query) -> Page[Any]:
+        """Ask a venue, when it is this question's turn; see `tradegw_fetch`.
+
+        Raises:
+            VenueError: No answer. While the breaker is open, at once, but for the server's time.
+        """
+        guard = self._guard
+        is_probe = isinstance(query, FetchServerTime)
+        if guard.breaker.is_open and not is_probe:
+            raise VenueError(f"the venue is out: {guard.breaker.why}", reason="VENUE_UNAVAILABLE")
+        operation = operation_of(query)
+        symbol: str | None = getattr(query, "symbol", None)
+        permit = guard.try_enter(operation, symbol, Rank.QUESTION)
+        if permit is None:
+            try:
+                permit = await guard.enter(operation, symbol, Rank.QUESTION)
+            except Unavailable as e:
+                raise VenueError(str(e), reason=e.reason) from e
+        try:
+            permit.sending()
+            deadline = asyncio.timeout(FETCH_TIMEOUT_S)
+            try:
+                async with deadline:
+                    page = await super().fetch(query)
+            except TimeoutError as e:
+                if not deadline.expired():
+                    raise
+                raise OutcomeUnknown(f"no answer within {FETCH_TIMEOUT_S} s") from e
+        except Exception as e:
+            if isinstance(e, NotSent):
+                permit.not_sent()
+            guard.on_error(e)
+            raise
+        finally:
+            permit.close()
+        guard.on_answer()
+        return page
+
+    async def ask_time(self) -> None:
+        """Ask the venue whether it is there."""
+        await self.fetch(FetchServerTime())
+
+
+assert Operation.SERVER_TIME.is_public, "a probe must not wait for a place among the key's requests"
