@@ -1,0 +1,501 @@
+"""One simulated world: an exchange, a network, a store, a gateway that dies and comes back, and bots."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import random
+import types
+from collections import Counter
+from collections.abc import Awaitable, Callable, Generator, Sequence
+from decimal import Decimal
+from pathlib import Path
+from typing import Any, TypeVar
+
+import tradegw
+import tradegw.gateway.open as opening
+import tradegw.plugins
+from tests.simulation.bots import PRICES, Bot, Gone
+from tests.simulation.exchange import MUTATIONS, Network, SimulatedPlugin
+from tests.simulation.store import Disk, StoreFault, StoreKind
+from tradegw import Fill, Gateway, OrderEvent
+from tradegw.engine import crash
+from tradegw.engine.account import AccountState
+from tradegw.engine.crash import CrashPoint
+from tradegw.engine.engine import Engine
+from tradegw.gateway.config import load_config
+from tradegw.gateway.local import LocalGateway
+from tradegw.store.sqlstore import SqlStore
+from tradegw.testing.simulation import Process, SimulatedClock, SimulationLoop
+from tradegw_mock.chaos import FaultKind, FaultSpec, Target
+from tradegw_mock.exchange import Side
+from tradegw_mock.requests import Mutation, Place
+
+T = TypeVar("T")
+
+ACCOUNTS = ("left", "right")
+
+
+class Killed(BaseException):
+    """The process is dead; whatever catches this belongs to it, and changes nothing any more."""
+
+
+class World:
+    """What a history happens in.
+
+    Attributes:
+        story: What happened, when, and to whom, if anybody wants to know.
+        violations: What must not happen, and did.
+        counts: What happened how often.
+        struck: Faults with what they hit: (fault, operation, account, venue client order id).
+        fills: What the stream of fills told, across every restart.
+        events: The same of the stream of order events.
+    """
+
+    current: World | None = None
+
+    def __init__(
+        self, loop: SimulationLoop, seed: int, directory: Path, *, is_telling: bool
+    ) -> None:
+        self.loop = loop
+        self.seed = seed
+        self.rng = random.Random(f"{seed}:world")
+        self.is_telling = is_telling
+        self.story: list[tuple[float, str, str]] = []
+        self.violations: list[str] = []
+        self.counts: Counter[str] = Counter()
+        self.struck: list[tuple[str, str, str, str | None]] = []
+        self.fills: list[Fill] = []
+        self.events: list[OrderEvent] = []
+        self.positions: dict[str, dict[str, int]] = {"fills": {}, "orders": {}}
+        self.pace_s = 0.6
+        kinds = (StoreKind.INLINE, *[StoreKind.SLOW] * 6, StoreKind.FILE)
+        self.disk = Disk(self.rng.choice(kinds), self.rng, directory)
+        self.disk.hits = lambda fault: self._on_hit(fault.value, Target(operation="store"))
+        self.network = Network(loop, self.rng, seed=seed)
+        self.network.watch = self._watch
+        self.network.hit = self._on_hit
+        self.network.told = lambda text: self.tell("exchange", text)
+        self.network.restarts = lambda: self._restart_exchange(self.rng.uniform(0.2, 3))
+        if is_telling:
+            self.network.exchange.listen(self._tell_change)
+        self.clock = SimulatedClock(loop, offset_ns=round(self.rng.uniform(-1, 1) * 1e9))
+        self.plugin = SimulatedPlugin(self.network)
+        self.config = load_config(
+            environ={},
+            overrides={
+                "gateway": {"name": "simulated", "drain_s": 2.0},
+                "store": {"url": "memory://"},
+                "venues": {"simulated": {"plugin": "simulated"}},
+                "accounts": {
+                    name: {"venue": "simulated", "execute_timeout_s": 3.0} for name in ACCOUNTS
+                },
+            },
+        )
+        for name in ACCOUNTS:
+            self.network.exchange.create_account(name, balances=BALANCES)
+        self.bots = [
+            Bot(self, f"bot{i}", ACCOUNTS[i % len(ACCOUNTS)], random.Random(f"{seed}:bot{i}"))
+            for i in range(3)
+        ]
+        self.process: Process | None = None
+        self.gateway: LocalGateway | None = None
+        self.sent: set[str] = set()
+        self._waiting: set[asyncio.Future[Any]] = set()
+        self._stop: asyncio.Event | None = None
+        self._store: SqlStore | None = None
+        self._armed_at: CrashPoint | None = None
+
+    # --- telling --------------------------------------------------------------------------------
+
+    def tell(self, who: str, what: str) -> None:
+        """Add to the story."""
+        if self.is_telling:
+            self.story.append((self.loop.time(), who, what))
+
+    def violate(self, what: str) -> None:
+        """Note what must not happen."""
+        self.violations.append(f"at {self.loop.time():.3f} s: {what}")
+        self.tell("VIOLATION", what)
+
+    def _on_hit(self, fault: str, target: Target) -> None:
+        self.counts["faults"] += 1
+        self.struck.append((fault, target.operation, target.account, target.client_order_id))
+        if self.is_telling:
+            self.tell("fault", f"{fault} on {target.operation} {target.client_order_id or ''}")
+
+    def _tell_change(self, change: Any) -> None:
+        for event in change.events:
+            if (order := getattr(event, "order", None)) is not None:
+                fill = "" if event.fill is None else f" {event.fill.qty} at {event.fill.price}"
+                self.tell(
+                    "exchange",
+                    f"{event.exec_type.value}{fill}: {order.client_order_id} of {order.account} "
+                    f"{order.ord_status.value} {order.cum_qty} of {order.order_qty} at {order.price}",
+                )
+
+    # --- what must hold at every moment -----------------------------------------------------------
+
+    def _watch(self, request: Mutation) -> None:
+        """Look at a request as it leaves the gateway."""
+        if self.process is None or not self.process.is_alive:
+            raise Killed
+        name = request.order.client_order_id if isinstance(request, Place) else request.client_order_id  # type: ignore[union-attr]
+        if self.is_telling:
+            self.tell("gateway", f"sends {type(request).__name__} {name}")
+        assert name is not None
+        if isinstance(request, Place):
+            self.counts["orders"] += 1
+            if name in self.sent:
+                self.violate(f"{name} was sent a second time")
+            self.sent.add(name)
+        if self.disk.has_order(name) is False:
+            self.violate(f"{name} was sent before it was durable")
+        until_ns = request.valid_until_ns  # type: ignore[union-attr]
+        # The gateway knows the venue's clock to half of a round trip.
+        if until_ns is None or self.network.clock.time_ns() > until_ns + 500_000_000:
+            self.violate(f"{type(request).__name__} {name} was sent after its validity")
+
+    # --- the gateway ----------------------------------------------------------------------------
+
+    async def start_gateway(self) -> None:
+        """Start a gateway over what is stored. It may die on the way."""
+        assert self.process is None
+        self.counts["starts"] += 1
+        process = self.process = self.loop.process(f"gateway {self.counts['starts']}")
+        self.tell("gateway", "starts")
+        stop = self._stop = asyncio.Event()
+        self._store = self.disk.open(self.clock)
+        process.run(self._run_gateway(stop))
+
+    async def _run_gateway(self, stop: asyncio.Event) -> None:
+        async with opening.run_gateway(
+            self.config, plugins=[self.plugin], clock=self.clock, wait_for_store=True
+        ) as running:
+            self.gateway = running.gateway
+            assert self.process is not None
+            for kind in ("fills", "orders"):
+                self.process.run(self._read_stream(kind))
+            await stop.wait()
+        self.gateway = None
+        self._ended("has shut down")
+
+    def arm(self, point: CrashPoint, count: int) -> None:
+        """Let the gateway die when it reaches a point for the n-th time."""
+        crash._armed = crash._Armed(f"{point}:{count}")
+        self._armed_at = point
+
+    def die(self, point: CrashPoint) -> None:
+        """Die here: for `crash._die`."""
+        crash._armed = None
+        self.counts[f"crash {point}"] += 1
+        self.kill(f"dies at {point}")
+        raise Killed
+
+    def kill(self, why: str = "is killed") -> None:
+        """Kill the gateway where it stands. What is on the wire stays on the wire."""
+        process = self.process
+        if process is None:
+            return
+        crash._armed = None
+        self._strike_in_flight("KILL")
+        process.kill()
+        self.counts["restarts"] += 1
+        self._ended(why)
+        for subscription in tuple(self.network.subscriptions):
+            subscription.close()
+
+    def stop(self) -> None:
+        """Ask the gateway to shut down."""
+        if self._stop is not None and not self._stop.is_set():
+            self.tell("gateway", "is asked to shut down")
+            self._strike_in_flight("SHUTDOWN")
+            self.counts["restarts"] += 1
+            self._stop.set()
+
+    def _strike_in_flight(self, fault: str) -> None:
+        """Count the commands that a restart finds on their way."""
+        for account in self._accounts():
+            for order_id, command in account.in_flight:
+                order = account.book.find(order_id)
+                if order is not None:
+                    operation = {"NEW": "place"}.get(command.value, command.value.lower())
+                    self.struck.append(
+                        (fault, operation, account.account, order.venue_client_order_id)
+                    )
+
+    def _ended(self, how: str) -> None:
+        self.tell("gateway", how)
+        self.process = self.gateway = self._stop = None
+        self.disk.drop()
+        for future in tuple(self._waiting):
+            if not future.done():
+                future.set_exception(Gone("the gateway is gone"))
+        self._waiting.clear()
+
+    async def ask(self, work: Callable[[Gateway], Awaitable[T]]) -> T:
+        """Have the gateway do something, as a client in another process does.
+
+        Raises:
+            Gone: There is none, or it died before it answered.
+        """
+        gateway, process = self.gateway, self.process
+        if gateway is None or process is None:
+            raise Gone("connection refused")
+        answer: asyncio.Future[T] = self.loop.create_future()
+        self._waiting.add(answer)
+
+        async def inside() -> None:
+            try:
+                result = await work(gateway)
+            except Exception as e:  # noqa: BLE001
+                if not answer.done():
+                    answer.set_exception(e)
+            else:
+                if not answer.done():
+                    answer.set_result(result)
+
+        task = process.run(inside())
+        try:
+            return await answer
+        except asyncio.CancelledError:
+            # The door learns that its caller has gone.
+            if process.is_alive:
+                task.cancel()
+            raise
+        finally:
+            self._waiting.discard(answer)
+
+    def _accounts(self) -> Sequence[Any]:
+        return [] if self.engine is None else self.engine.accounts
+
+    @property
+    def engine(self) -> Engine | None:
+        """The engine of the gateway that runs."""
+        return None if self.gateway is None else self.gateway._engine
+
+    async def _read_stream(self, kind: str) -> None:
+        """Read a stream of the gateway from where it was left, and look for gaps."""
+        gateway = self.gateway
+        assert gateway is not None
+        position = self.positions[kind]
+        while True:
+            try:
+                last = dict(position)
+                stream = gateway.stream_fills if kind == "fills" else gateway.stream_orders
+                async for batch in stream(accounts=ACCOUNTS, after=dict(position)):
+                    for item in batch.fills if kind == "fills" else batch.orders:
+                        held = last.get(item.account, 0)
+                        if item.prev_seq != held or item.seq <= held:
+                            self.violate(
+                                f"a gap in the stream of {kind} of {item.account}: held {held}, then "
+                                f"{item.prev_seq} and {item.seq}"
+                            )
+                        durable = self.disk.head(item.account)
+                        if durable is not None and item.seq > durable:
+                            self.violate(f"{item.account} {item.seq} was told before it was durable")
+                        last[item.account] = item.seq
+                    self.fills.extend(item.fill for item in batch.fills)
+                    self.events.extend(item.event for item in batch.orders)
+                    position.update(batch.position)
+                return
+            except tradegw.TradegwError as e:
+                # Such as one whose account is read anew; a reader comes again.
+                self.tell("reader", f"{kind}: {type(e).__name__} {e}")
+                await asyncio.sleep(0.1)
+
+    # --- the market -----------------------------------------------------------------------------
+
+    async def move_market(self, until_s: float) -> None:
+        """Let the counterparty trade, and now and then the account's owner interfere."""
+        rng, network = self.rng, self.network
+        while self.loop.time() < until_s:
+            await asyncio.sleep(rng.expovariate(1 / 0.5))
+            orders = network.open_orders()
+            chance = rng.random()
+            if orders and chance < 0.5:
+                order = rng.choice(orders)
+                share = rng.choice((None, None, Decimal("0.001"), Decimal("0.002")))
+                network.fill(order, share)
+            elif orders and chance < 0.55:
+                network.cancel_there(rng.choice(orders))
+            else:
+                symbol = rng.choice(list(PRICES))
+                price = Decimal(PRICES[symbol] + rng.randint(-5, 5))
+                side = rng.choice((Side.BUY, Side.SELL))
+                network.trade(symbol, side, Decimal("0.005"), price)
+            network.due()
+
+    # --- faults ---------------------------------------------------------------------------------
+
+    def plan_faults(self, storm_s: float) -> None:
+        """Draw what will go wrong, and when."""
+        rng = self.rng
+        for _ in range(rng.randint(5, 14)):
+            self.network.chaos.inject(self._fault(storm_s))
+        if self.disk.kind is not StoreKind.INLINE:
+            for _ in range(rng.choice((0, 0, 1, 2, 4))):
+                at_s = rng.uniform(0.5, storm_s)
+                self.loop.call_at(at_s, self.disk.faults.append, rng.choice(list(StoreFault)))
+        for _ in range(rng.choice((0, 0, 1))):
+            self.loop.call_at(rng.uniform(0, storm_s), self._step_clock, rng.uniform(-0.4, 0.4))
+
+    def _fault(self, storm_s: float) -> FaultSpec:
+        rng = self.rng
+        kind = rng.choice(FAULTS)
+        fields: dict[str, Any] = {"kind": kind, "start_s": rng.uniform(0, storm_s * 0.9)}
+        if kind in ON_REQUESTS:
+            fields["route"] = rng.choice(MUTATIONS)
+            if rng.random() < 0.25:
+                fields["route"] = rng.choice(("order", "fills", "open_orders", "balances", ""))
+        match kind:
+            case FaultKind.REQUEST_DELAYED | FaultKind.ANSWER_DELAYED:
+                fields["delay_s"] = rng.choice((0.3, 1.0, 2.5, 4.5, 6.0, 12.0))
+            case FaultKind.ERROR_AFTER:
+                fields["code"] = rng.choice((500, 502, 504, -1006, -1007))
+            case FaultKind.NOT_FOUND | FaultKind.HISTORY_LAGS:
+                fields["lag_s"] = rng.uniform(0.1, 0.9)
+            case FaultKind.STALE_OPEN_ORDERS:
+                fields["lag_s"] = rng.uniform(0.5, 10)
+            case FaultKind.DISCONNECT | FaultKind.RESTART:
+                return FaultSpec(**fields)
+            case _:
+                pass
+        if rng.random() < 0.4:
+            fields["times"] = rng.randint(1, 3)
+        else:
+            fields |= {
+                "probability": rng.choice((0.2, 0.5, 1.0)),
+                "for_s": rng.choice((0.5, 2.0, 6.0)),
+            }
+        return FaultSpec(**fields)
+
+    def _step_clock(self, by_s: float) -> None:
+        self.tell("fault", f"our clock is set by {by_s:+.3f} s")
+        self.clock.offset_ns += round(by_s * 1e9)
+
+    def _restart_exchange(self, for_s: float) -> None:
+        self.tell("exchange", f"goes down for {for_s:.2f} s")
+        self.network.go_down()
+        self.loop.call_later(for_s, self.network.come_back)
+
+    async def restart_now_and_then(self, storm_s: float) -> None:
+        """Kill and start the gateway, at moments or points that are drawn."""
+        rng = self.rng
+        times = sorted(rng.uniform(1, storm_s) for _ in range(rng.choice((0, 1, 1, 2, 2))))
+        for at_s in times:
+            await asyncio.sleep(max(0.0, at_s - self.loop.time()))
+            how = rng.random()
+            if how < 0.5:
+                self.arm(rng.choice(list(CrashPoint)), rng.choice((1, 1, 2, 5)))
+                await self._until_gone(6.0)
+                self.kill()
+            elif how < 0.85:
+                self.kill()
+            else:
+                self.stop()
+                await self._until_gone(30.0)
+                self.kill()
+            await self._bring_up()
+
+    async def _until_gone(self, patience_s: float) -> None:
+        give_up_s = self.loop.time() + patience_s
+        while self.process is not None and self.loop.time() < give_up_s:
+            await asyncio.sleep(0.01)
+
+    async def _bring_up(self) -> None:
+        await asyncio.sleep(self.rng.choice((0.01, 0.3, 3.0)))
+        await self.start_gateway()
+        if self.rng.random() < 0.2:
+            # It dies again while it is still finding out.
+            self.arm(self.rng.choice(list(CrashPoint)), 1)
+            await self._until_gone(4.0)
+            crash._armed = None
+            if self.process is None:
+                await asyncio.sleep(0.1)
+                await self.start_gateway()
+
+    # --- the end --------------------------------------------------------------------------------
+
+    def calm_down(self) -> None:
+        """Let nothing go wrong from now on."""
+        self.tell("world", "calms down")
+        crash._armed = None
+        self.network.chaos.clear()
+        self.network.come_back()
+        self.disk.faults.clear()
+
+    def unsettled(self) -> str:
+        """Say what is not settled yet; empty when everything is."""
+        engine = self.engine
+        if engine is None:
+            return "no gateway serves"
+        for account in engine.accounts:
+            if account.state is not AccountState.READY:
+                return f"account {account.account} is {account.state}: {account.why}"
+            for order in account.book:
+                if order.in_doubt or order.pending is not None:
+                    return f"in doubt: {order}"
+        if engine._requests:
+            return "requests are under way"
+        for bot in self.bots:
+            if bot.open_calls:
+                return f"{bot.name} waits"
+        return ""
+
+
+BALANCES = {
+    "BTC": Decimal(10),
+    "ETH": Decimal(100),
+    "SOL": Decimal(1000),
+    "USD": Decimal(1_000_000),
+    "USDT": Decimal(1_000_000),
+}
+
+FAULTS = [kind for kind in FaultKind if kind not in (FaultKind.CLOCK_SKEW, FaultKind.FILL_AFTER_CANCEL)]
+"""All but a clock that answers wrongly, by which no venue could prove anything."""
+
+ON_REQUESTS = {
+    FaultKind.REQUEST_LOST,
+    FaultKind.REQUEST_DELAYED,
+    FaultKind.ANSWER_LOST,
+    FaultKind.ANSWER_DELAYED,
+    FaultKind.ERROR_AFTER,
+    FaultKind.TOO_MANY_REQUESTS,
+    FaultKind.BANNED,
+    FaultKind.MAINTENANCE,
+}
+
+
+@contextlib.contextmanager
+def held_still(seed: int) -> Generator[None]:
+    """Take from the process whatever would differ between two runs of a seed."""
+    rng = random.Random(f"{seed}:process")
+    kept = (os.urandom, opening.open_store, opening.random, crash._die, crash._armed)  # type: ignore[attr-defined]
+    entry_points = tradegw.plugins.importlib.metadata.entry_points  # type: ignore[attr-defined]
+
+    async def open_store(url: str, **_: Any) -> SqlStore:
+        world = World.current
+        assert world is not None
+        assert world._store is not None
+        return world._store
+
+    def die(point: CrashPoint) -> None:
+        assert World.current is not None
+        World.current.die(point)
+
+    def seeded(*args: Any) -> random.Random:
+        return random.Random(*args) if args else random.Random(rng.random())
+
+    os.urandom = rng.randbytes
+    opening.open_store = open_store  # type: ignore[assignment]
+    opening.random = types.SimpleNamespace(Random=seeded)  # type: ignore[attr-defined]
+    crash._die = die
+    # Looking for installed plugins anew at each start would take most of the time.
+    tradegw.plugins.importlib.metadata.entry_points = lambda **_: ()  # type: ignore[attr-defined]
+    try:
+        yield
+    finally:
+        os.urandom, opening.open_store, opening.random, crash._die, crash._armed = kept  # type: ignore[attr-defined]
+        tradegw.plugins.importlib.metadata.entry_points = entry_points  # type: ignore[attr-defined]
