@@ -1,4 +1,4 @@
-"""Bots that trade through a simulated gateway, ask again until they are answered, and remember what they heard."""
+"""Bots that trade through a simulated gateway, and ask again until they are answered."""
 
 from __future__ import annotations
 
@@ -115,9 +115,7 @@ class Bot:
         if terms:
             self._call(
                 f"replaces {order.order_id} {terms}",
-                lambda gateway: gateway.replace_order(
-                    order.order_id, idempotency_key=key, **terms
-                ),
+                lambda gateway: gateway.replace_order(order.order_id, idempotency_key=key, **terms),
             )
 
     def cancel_all(self) -> None:
@@ -211,7 +209,9 @@ class Bot:
                     tell(self.name, f"{what}: {type(e).__name__} {e}")
                 return
             except TradegwError as e:
-                self.world.violate(f"{self.name} {what}: a caller never sees {type(e).__name__}: {e}")
+                self.world.violate(
+                    f"{self.name} {what}: a caller never sees {type(e).__name__}: {e}"
+                )
                 return
             else:
                 self._heard(what, answer, key)

@@ -15,7 +15,7 @@ from typing import Any
 
 from tests.simulation.invariants import check
 from tests.simulation.world import Killed, World, held_still
-from tradegw.testing.simulation import NothingHappens, SimulationLoop, simulate
+from tradegw.testing.simulation import SimulationLoop, simulate
 
 STORM_S = 16.0
 CALM_S = 150.0
@@ -132,7 +132,7 @@ def _cells(world: World, orders: list[Any]) -> Counter[tuple[str, str, str]]:
 @cache
 def _directory() -> Path:
     """Return a directory for store files, in memory where there is such a place."""
-    shared = Path("/dev/shm")  # noqa: S108
+    shared = Path("/dev/shm")
     made = tempfile.TemporaryDirectory(
         prefix="tradegw-simulation-", dir=shared if shared.is_dir() else None
     )

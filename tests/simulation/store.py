@@ -10,7 +10,6 @@ import random
 import shutil
 import sqlite3
 from collections.abc import Callable
-from contextlib import suppress
 from enum import StrEnum
 from functools import cache
 from pathlib import Path

@@ -13,6 +13,10 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any, TypeVar
 
+from tradegw_mock.chaos import FaultKind, FaultSpec, Target
+from tradegw_mock.exchange import Side
+from tradegw_mock.requests import Mutation, Place
+
 import tradegw
 import tradegw.gateway.open as opening
 import tradegw.plugins
@@ -28,9 +32,6 @@ from tradegw.gateway.config import load_config
 from tradegw.gateway.local import LocalGateway
 from tradegw.store.sqlstore import SqlStore
 from tradegw.testing.simulation import Process, SimulatedClock, SimulationLoop
-from tradegw_mock.chaos import FaultKind, FaultSpec, Target
-from tradegw_mock.exchange import Side
-from tradegw_mock.requests import Mutation, Place
 
 T = TypeVar("T")
 
@@ -104,7 +105,6 @@ class World:
         self.sent: set[str] = set()
         self._waiting: set[asyncio.Future[Any]] = set()
         self._stop: asyncio.Event | None = None
-        self._store: SqlStore | None = None
         self._armed_at: CrashPoint | None = None
 
     # --- telling --------------------------------------------------------------------------------
@@ -141,7 +141,9 @@ class World:
         """Look at a request as it leaves the gateway."""
         if self.process is None or not self.process.is_alive:
             raise Killed
-        name = request.order.client_order_id if isinstance(request, Place) else request.client_order_id  # type: ignore[union-attr]
+        name = (
+            request.order.client_order_id if isinstance(request, Place) else request.client_order_id
+        )  # type: ignore[union-attr]
         if self.is_telling:
             self.tell("gateway", f"sends {type(request).__name__} {name}")
         assert name is not None
@@ -166,7 +168,6 @@ class World:
         process = self.process = self.loop.process(f"gateway {self.counts['starts']}")
         self.tell("gateway", "starts")
         stop = self._stop = asyncio.Event()
-        self._store = self.disk.open(self.clock)
         process.run(self._run_gateway(stop))
 
     async def _run_gateway(self, stop: asyncio.Event) -> None:
@@ -294,7 +295,9 @@ class World:
                             )
                         durable = self.disk.head(item.account)
                         if durable is not None and item.seq > durable:
-                            self.violate(f"{item.account} {item.seq} was told before it was durable")
+                            self.violate(
+                                f"{item.account} {item.seq} was told before it was durable"
+                            )
                         last[item.account] = item.seq
                     self.fills.extend(item.fill for item in batch.fills)
                     self.events.extend(item.event for item in batch.orders)
@@ -401,7 +404,7 @@ class World:
 
     async def _until_gone(self, patience_s: float) -> None:
         give_up_s = self.loop.time() + patience_s
-        while self.process is not None and self.loop.time() < give_up_s:
+        while self.process is not None and self.loop.time() < give_up_s:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
 
     async def _bring_up(self) -> None:
@@ -453,7 +456,9 @@ BALANCES = {
     "USDT": Decimal(1_000_000),
 }
 
-FAULTS = [kind for kind in FaultKind if kind not in (FaultKind.CLOCK_SKEW, FaultKind.FILL_AFTER_CANCEL)]
+FAULTS = [
+    kind for kind in FaultKind if kind not in (FaultKind.CLOCK_SKEW, FaultKind.FILL_AFTER_CANCEL)
+]
 """All but a clock that answers wrongly, by which no venue could prove anything."""
 
 ON_REQUESTS = {
@@ -478,8 +483,8 @@ def held_still(seed: int) -> Generator[None]:
     async def open_store(url: str, **_: Any) -> SqlStore:
         world = World.current
         assert world is not None
-        assert world._store is not None
-        return world._store
+        world.disk.drop()
+        return world.disk.open(world.clock)
 
     def die(point: CrashPoint) -> None:
         assert World.current is not None

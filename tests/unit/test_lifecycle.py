@@ -205,7 +205,7 @@ REPORTS: dict[str, Callable[[Order], ExecutionReport]] = {
 }
 
 # Groups of reports that mean the same to most states.
-ALIVE = """ack, triggered, replaced bare, status pending new, status new, status triggered, status replaced,
+ALIVE = """ack, triggered, replaced bare, status pending new, status new, status triggered,
     status partly filled, status partly filled ahead, status pending replace"""
 AHEAD = """canceled ahead, expired ahead, status canceled ahead, status expired ahead,
     status rejected ahead, status filled ahead, status filled"""
@@ -229,7 +229,7 @@ TABLE: dict[str, dict[str, str]] = {
         MAYBE: "PENDING_CANCEL PENDING_CANCEL",
         f"{REFUSED}, rejected unsent, rejected absent": "REJECTED REJECTED",
         EXPIRED: "EXPIRED EXPIRED",
-        "replaced": "NEW REPLACED",
+        "replaced, status replaced": "NEW REPLACED",
         f"{DENIED}, rejected maybe": "=",
     },
     "pending new in doubt": {
@@ -242,7 +242,7 @@ TABLE: dict[str, dict[str, str]] = {
         MAYBE: "PENDING_CANCEL PENDING_CANCEL DOUBT_RESOLVED",
         f"{REFUSED}, rejected unsent, rejected absent": "REJECTED REJECTED DOUBT_RESOLVED",
         EXPIRED: "EXPIRED EXPIRED DOUBT_RESOLVED",
-        "replaced": "NEW REPLACED DOUBT_RESOLVED",
+        "replaced, status replaced": "NEW REPLACED DOUBT_RESOLVED",
         f"{DENIED}, rejected maybe": "=",
     },
     "new": {
@@ -255,7 +255,7 @@ TABLE: dict[str, dict[str, str]] = {
         REFUSED: "REJECTED REJECTED",
         NOT_THERE: "raises",
         EXPIRED: "EXPIRED EXPIRED",
-        "replaced": "NEW REPLACED",
+        "replaced, status replaced": "NEW REPLACED",
     },
     "new in doubt": {  # The venue came back as another instance.
         f"{ALIVE}, {AHEAD}, status filled equal": "NEW DOUBT_RESOLVED",
@@ -268,10 +268,10 @@ TABLE: dict[str, dict[str, str]] = {
         REFUSED: "REJECTED REJECTED DOUBT_RESOLVED",
         NOT_THERE: "raises",
         EXPIRED: "EXPIRED EXPIRED DOUBT_RESOLVED",
-        "replaced": "NEW REPLACED DOUBT_RESOLVED",
+        "replaced, status replaced": "NEW REPLACED DOUBT_RESOLVED",
     },
     "untriggered": {
-        """ack, replaced bare, status pending new, status new, status replaced,
+        """ack, replaced bare, status pending new, status new,
         status partly filled, status partly filled ahead, status pending replace""": "=",
         f"{AHEAD}, status filled equal, {DENIED}, rejected maybe": "=",
         "triggered, status triggered": "NEW TRIGGERED",
@@ -283,7 +283,7 @@ TABLE: dict[str, dict[str, str]] = {
         REFUSED: "REJECTED REJECTED",
         NOT_THERE: "raises",
         EXPIRED: "EXPIRED EXPIRED",
-        "replaced": "NEW REPLACED",
+        "replaced, status replaced": "NEW REPLACED",
     },
     "partly filled": {
         f"{ALIVE}, {AHEAD}, {DENIED}, rejected maybe, fill again": "=",
@@ -295,7 +295,7 @@ TABLE: dict[str, dict[str, str]] = {
         NOT_THERE: "raises",
         EXPIRED: "EXPIRED EXPIRED",
         "status filled equal": "FILLED FILLED",
-        "replaced": "PARTIALLY_FILLED REPLACED",
+        "replaced, status replaced": "PARTIALLY_FILLED REPLACED",
     },
     "pending cancel": {
         f"{ALIVE}, {AHEAD}, {MAYBE}, status filled equal, replace refused, rejected maybe": "=",
@@ -306,7 +306,7 @@ TABLE: dict[str, dict[str, str]] = {
         REFUSED: "REJECTED REJECTED",
         NOT_THERE: "raises",
         EXPIRED: "EXPIRED EXPIRED",
-        "replaced": "PENDING_CANCEL REPLACED",
+        "replaced, status replaced": "PENDING_CANCEL REPLACED",
         "cancel refused": "NEW CANCEL_REJECTED",
     },
     "pending cancel unheard": {
@@ -319,7 +319,7 @@ TABLE: dict[str, dict[str, str]] = {
         "canceled absent": "CANCELED CANCELED",
         f"{REFUSED}, rejected unsent, rejected absent": "REJECTED REJECTED",
         EXPIRED: "EXPIRED EXPIRED",
-        "replaced": "PENDING_CANCEL REPLACED",
+        "replaced, status replaced": "PENDING_CANCEL REPLACED",
         "cancel refused": "PENDING_NEW CANCEL_REJECTED",
     },
     "pending cancel in doubt": {
@@ -331,7 +331,7 @@ TABLE: dict[str, dict[str, str]] = {
         NOT_THERE: "raises",
         EXPIRED: "EXPIRED EXPIRED DOUBT_RESOLVED",
         "status filled equal": "FILLED FILLED DOUBT_RESOLVED",
-        "replaced": "PENDING_CANCEL REPLACED",
+        "replaced, status replaced": "PENDING_CANCEL REPLACED",
         "cancel refused": "PARTIALLY_FILLED CANCEL_REJECTED DOUBT_RESOLVED",
     },
     "pending cancel by the venue": {
@@ -343,7 +343,7 @@ TABLE: dict[str, dict[str, str]] = {
         REFUSED: "REJECTED REJECTED",
         NOT_THERE: "raises",
         EXPIRED: "EXPIRED EXPIRED",
-        "replaced": "PENDING_CANCEL REPLACED",
+        "replaced, status replaced": "PENDING_CANCEL REPLACED",
         "cancel refused": "NEW CANCEL_REJECTED",
     },
     "pending replace": {
@@ -444,7 +444,7 @@ TABLE: dict[str, dict[str, str]] = {
         MAYBE: "PENDING_CANCEL REVIVED PENDING_CANCEL",
         "expired, status expired equal": "EXPIRED REVIVED EXPIRED",
         "status filled equal": "FILLED REVIVED FILLED",
-        "replaced": "PARTIALLY_FILLED REVIVED REPLACED",
+        "replaced, status replaced": "PARTIALLY_FILLED REVIVED REPLACED",
         "rejected maybe": "PARTIALLY_FILLED REVIVED",
         f"{DENIED}, {NOT_THERE}, canceled by operator, expiry passed, fill again": "=",
     },
@@ -474,7 +474,7 @@ TABLE["never sent"] = TABLE["absent"] = {
     MAYBE: "PENDING_CANCEL REVIVED PENDING_CANCEL",
     REFUSED: "REJECTED REVIVED REJECTED",
     "expired, status expired equal": "EXPIRED REVIVED EXPIRED",
-    "replaced": "NEW REVIVED REPLACED",
+    "replaced, status replaced": "NEW REVIVED REPLACED",
     "rejected maybe": "PENDING_NEW REVIVED",
     f"{DENIED}, {NOT_THERE}, canceled by operator, expiry passed": "=",
 }

@@ -667,5 +667,8 @@ def _unsettled(order: Order) -> list[CommandKind]:
     asked: list[CommandKind] = [] if order.acknowledged else [CommandKind.NEW]
     if order.pending is not None:
         asked.append(order.pending)
+    if order.pending_terms is not None and CommandKind.REPLACE not in asked:
+        # A cancel has overtaken it.
+        asked.append(CommandKind.REPLACE)
     doubted = {doubt.command for doubt in order.in_doubt}
     return [command for command in asked if command not in doubted]

@@ -214,7 +214,13 @@ class Engine:
         if plan.listen is not None:
             plan.listen(account.guard.on_feedback)
         self.hub.add_account(name)
-        await account.load()
+        try:
+            await account.load()
+        except Unavailable as e:
+            if not account.failed.is_set():
+                raise
+            # It was read, and what that left in doubt could not be stored: it is read anew until it can.
+            log.warning("account %s is read again: %s", name, e)
         task = self._group.create_task(
             run_account(account, plugin=plan.plugin, open_venue=plan.open_venue, rng=self._rng),
             name=f"account {name}",
@@ -557,6 +563,8 @@ class Engine:
         taken = await self.store.put_halt(halt, claim)
         if taken is not None:
             _check_same(taken.claim, digest)
+            # An answer to COMMIT that was lost may have kept it from us.
+            self._halts = {known.scope: known for known in await self.store.list_halts()}
         else:
             self._halts[halt.scope] = halt
             log.warning("HALT of %s by %s: %s", halt.scope, halt.by, halt.why)
@@ -638,7 +646,11 @@ class Engine:
         """Do work in a task of the engine: a caller who goes away cancels only its own waiting."""
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         self._start(future, work)
-        return await asyncio.shield(future)
+        try:
+            return await asyncio.shield(future)
+        except StoreError as e:
+            # Also where it may be stored: the same key goes on with it.
+            raise Unavailable(f"the store cannot be used: {e}", reason=e.reason) from e
 
     def _start(self, future: asyncio.Future[T], work: Coroutine[Any, Any, T]) -> asyncio.Task[None]:
         task = self._group.create_task(self._carry_out(future, work))

@@ -15,7 +15,7 @@ from tradegw.engine.crash import CrashPoint, reach
 from tradegw.engine.guard import GuardedPlugins
 from tradegw.engine.resolver import ASK_AT_ONCE_MAX, Resolver, within
 from tradegw.errors import Unavailable, VenueError
-from tradegw.model import ExecutionReport, Order
+from tradegw.model import Balance, ExecutionReport, Order
 from tradegw.plugins import AccountPlugins
 from tradegw.venue import (
     BalanceUpdate,
@@ -156,7 +156,7 @@ class _Feed:
                 self._on_gap(item.why)
             case BalanceUpdate():
                 for balance in item.balances:
-                    account.balances[balance.asset] = replace(balance, account=account.account)
+                    self._take_balance(balance)
                 self._balances_changed.set()
             case PositionUpdate():
                 for position in item.positions:
@@ -253,6 +253,8 @@ class _Feed:
             # Reading the store wakes us again.
             return
         if account.state is AccountState.READY:
+            # The stream may have lost some of these while it looked healthy.
+            await self._load_balances(plugins)
             await self._ask_all(plugins)
             return
         account.set_state(AccountState.RECONCILING, "asking the venue about every open order")
@@ -298,12 +300,22 @@ class _Feed:
     async def _load_balances(self, plugins: AccountPlugins) -> None:
         account = self._account
         page = await within(plugins.fetch(FetchBalances()))
-        account.balances = {b.asset: replace(b, account=account.account) for b in page.items}
+        told = {balance.asset for balance in page.items}
+        account.balances = {a: b for a, b in account.balances.items() if a in told}
+        for balance in page.items:
+            self._take_balance(balance)
         if plugins.account.capabilities.positions:
             held = await within(plugins.fetch(FetchPositions()))
             account.positions = {p.symbol: replace(p, account=account.account) for p in held.items}
             self._positions_changed = True
         self._balances_changed.set()
+
+    def _take_balance(self, balance: Balance) -> None:
+        """Remember a balance, unless a later one is known: the stream may overtake itself, or a query."""
+        account = self._account
+        held = account.balances.get(balance.asset)
+        if held is None or held.time_ns <= balance.time_ns:
+            account.balances[balance.asset] = replace(balance, account=account.account)
 
     async def _sample_clock(self, plugins: AccountPlugins) -> None:
         """Measure how far the venue's clock is from ours, to half of a round trip."""

@@ -134,6 +134,7 @@ class Resolver:
             )
         )
         # The stream and other commands went on meanwhile.
+        before = order
         order, ref = account.book.find(order_id), account.book.ref(order_id)
         if order is None or ref is None or not order.is_open:
             return
@@ -141,6 +142,12 @@ class Resolver:
             # What was asked about is no longer what stands for the order.
             return
         reports = [_about(ref, account.received(report)) for report in page.items]
+        if order is not before and order.pending_terms is None:
+            # A replace may have been settled since the venue looked, so these terms may be the old ones.
+            reports = [
+                replace(report, price=None, trigger_price=None, order_qty=None)
+                for report in reports
+            ]
         reach(CrashPoint.RESOLVER_ANSWERED_UNJOURNALED)
         if reports:
             await self._found(venue, order, ref, page.as_of, reports)

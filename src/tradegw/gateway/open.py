@@ -156,7 +156,12 @@ async def run_gateway(
             )
             stores.append(store)
             _publish(store, published)
-            await engine.start(plans)
+            try:
+                await engine.start(plans)
+            except BaseException:
+                # What was opened goes on deciding otherwise, beside the next attempt.
+                await engine.close()
+                raise
             gateway.attach(engine)
             metrics.watch_accounts(lambda: engine.accounts, clock)
             opened.set()

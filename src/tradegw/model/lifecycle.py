@@ -509,6 +509,9 @@ def _status(steps: Changes, report: ExecutionReport) -> None:
             _cancel(steps, replace(report, final=False))
         case _ if report.triggered:
             _trigger(steps, report)
+        case _ if terms is None and steps.order.price is not None:
+            # Answers of replaces that overtook each other may have left other terms here than there.
+            _replaced(steps, report)
         case _:
             _acknowledge(steps, report)
 

@@ -77,7 +77,7 @@ class Process:
                 # Such as one that awaits something on its way out.
                 with suppress(BaseException), warnings.catch_warnings():
                     warnings.simplefilter("ignore")
-                    coroutine.close()  # type: ignore[union-attr]
+                    coroutine.close()
         self._tasks.clear()
 
 
@@ -127,6 +127,9 @@ class SimulationLoop(base_events.BaseEventLoop):
     ) -> None:
         super().__init__()
         self.turns = 0
+        # BaseEventLoop's own: what runs next, and what is due later, as a heap.
+        self._ready: deque[events.Handle]
+        self._scheduled: list[events.TimerHandle]
         self._rng = None if seed is None else random.Random(seed)
         self._thread_delay_s = thread_delay_s
         self._now = 0.0
@@ -156,7 +159,7 @@ class SimulationLoop(base_events.BaseEventLoop):
         self.turns += 1
         if self._calls:
             self._finish_calls()
-        ready: deque[events.Handle] = self._ready  # type: ignore[attr-defined]
+        ready = self._ready
         while self._from_threads:
             ready.append(self._from_threads.popleft())
         if ready:
@@ -169,7 +172,7 @@ class SimulationLoop(base_events.BaseEventLoop):
         if timeout is None:
             raise NothingHappens(f"at {self._now} s nothing can happen any more")
         if timeout > 0:
-            scheduled: list[events.TimerHandle] = self._scheduled  # type: ignore[attr-defined]
+            scheduled = self._scheduled
             self._now = max(self._now, scheduled[0].when())
         return []
 
@@ -199,7 +202,7 @@ class SimulationLoop(base_events.BaseEventLoop):
             else:
                 self.call_later(self._thread_delay_s(), _copy, worker, future)
 
-    def call_soon_threadsafe(
+    def call_soon_threadsafe(  # type: ignore[override]
         self, callback: Callable[..., object], *args: Any, context: Context | None = None
     ) -> events.Handle:
         """Call something on the loop, from any thread."""
@@ -211,7 +214,7 @@ class SimulationLoop(base_events.BaseEventLoop):
 
     # --- processes ------------------------------------------------------------------------------
 
-    def call_soon(
+    def call_soon(  # type: ignore[override]
         self, callback: Callable[..., object], *args: Any, context: Context | None = None
     ) -> events.Handle:
         """Call something in the next turn, unless its process is dead."""
@@ -221,7 +224,7 @@ class SimulationLoop(base_events.BaseEventLoop):
             return _cancelled(events.Handle(callback, args, self, context))
         return super().call_soon(callback, *args, context=context)
 
-    def call_at(
+    def call_at(  # type: ignore[override]
         self,
         when: float,
         callback: Callable[..., object],
@@ -233,7 +236,7 @@ class SimulationLoop(base_events.BaseEventLoop):
             context = copy_context()
         if self._is_dead(context):
             timer = events.TimerHandle(when, callback, args, self, context)
-            timer._cancelled = True  # type: ignore[attr-defined]  # noqa: SLF001
+            timer._cancelled = True  # noqa: SLF001
             return timer
         return super().call_at(when, callback, *args, context=context)
 
@@ -249,8 +252,8 @@ class SimulationLoop(base_events.BaseEventLoop):
 
     def bury(self, process: Process) -> None:
         """Drop all that a process would still have done."""
-        ready: deque[events.Handle] = self._ready  # type: ignore[attr-defined]
-        scheduled: list[events.TimerHandle] = self._scheduled  # type: ignore[attr-defined]
+        ready = self._ready
+        scheduled = self._scheduled
         for handle in ready:
             if handle._context.get(_PROCESS) is process:  # type: ignore[attr-defined]  # noqa: SLF001
                 handle.cancel()

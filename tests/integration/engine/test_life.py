@@ -429,3 +429,29 @@ async def test_one_account_whose_store_writes_fail_disturbs_no_other(bench: Benc
     with pytest.raises(Unavailable):
         await placing
     await bench.ready()
+
+
+async def test_death_while_a_replace_and_the_cancel_that_overtook_it_are_on_their_way(
+    bench: Bench,
+) -> None:
+    """Both are asked about: a replace that stayed pending for ever would stand in the way of the next."""
+    await bench.start()
+    order = await bench.place()
+    for command in (REPLACE, CANCEL):
+        bench.exchange.script(command, Fault.HANG if command is REPLACE else Fault.LOSE_REQUEST)
+    bench.exchange.drops = True
+    replacing = bench.gateway.replace_order(order.order_id, price="101")
+    bench.later(replacing)
+    await bench.clock.until(lambda: bench.exchange.sent(REPLACE), step_s=0)
+    # As if it had not arrived.
+    bench.exchange.orders[0].price = Decimal(100)
+    bench.later(bench.gateway.cancel_order(order.order_id))
+    await bench.clock.until(lambda: bench.exchange.sent(CANCEL), step_s=0)
+    await bench.restart()
+    stood = await bench.order_when(
+        order.order_id, lambda o: not (o.in_doubt or o.pending or o.pending_terms)
+    )
+    assert (stood.ord_status, stood.price) == (OrdStatus.NEW, 100)
+    again = await bench.gateway.replace_order(order.order_id, price="102")
+    assert again.price == 102
+    await bench.check_ledger()

@@ -13,6 +13,7 @@ import pytest
 from tests.integration.engine.bench import Bench
 from tradegw.engine.account import AccountState
 from tradegw.model import (
+    AccountName,
     Balance,
     CommandKind,
     ExecType,
@@ -335,3 +336,71 @@ async def test_balances_of_the_stream_are_shown_and_stored(bench: Bench) -> None
     record = bench.account().record
     stored = {b.asset: b for b in await bench.store.list_balances(record.account_id)}
     assert (stored["USDT"].free, stored["USDT"].account) == (Decimal(5), "paper")
+
+
+async def test_a_balance_that_was_overtaken_is_not_believed(bench: Bench) -> None:
+    await bench.start()
+
+    def told(free: int, time_ns: int) -> BalanceUpdate:
+        balance = Balance(
+            account=AccountName("?"),
+            asset="USDT",
+            free=Decimal(free),
+            held=Decimal(0),
+            time_ns=time_ns,
+        )
+        return BalanceUpdate(balances=(balance,))
+
+    for update in (told(7, 20), told(5, 10), told(9, 20)):
+        bench.exchange.tell(update)
+    await bench.clock.until(lambda: bench.account().balances["USDT"].free == 9)
+    for update in (told(5, 10), told(11, 21)):
+        bench.exchange.tell(update)
+    await bench.clock.until(lambda: bench.account().balances["USDT"].free != 9)
+    assert bench.account().balances["USDT"].free == 11
+
+
+async def test_balances_that_the_stream_lost_are_asked_for(bench: Bench) -> None:
+    await bench.start()
+    lost = Balance(
+        account=AccountName("?"), asset="USDT", free=Decimal(5), held=Decimal(1), time_ns=0
+    )
+    bench.exchange.tell(BalanceUpdate(balances=(lost,)))
+    await bench.clock.until(lambda: bench.account().balances["USDT"].free == 5)
+    bench.account().wake_reconciler.set()
+    await bench.clock.until(lambda: bench.account().balances["USDT"].free == 1_000_000)
+
+
+async def test_a_query_corrects_terms_that_reports_in_disorder_left(bench: Bench) -> None:
+    """Two replaces; the stream tells the second, and then the first once more."""
+    await bench.start()
+    order = await bench.place()
+    await bench.gateway.replace_order(order.order_id, price="101")
+    old = bench.exchange._report(ExecType.REPLACED, bench.exchange.orders[0])
+    await bench.gateway.replace_order(order.order_id, price="102")
+    bench.exchange.tell(old)
+    await bench.order_when(order.order_id, lambda o: o.price == 101, step_s=0)
+    bench.account().wake_reconciler.set()
+    await bench.order_when(order.order_id, lambda o: o.price == 102)
+
+
+async def test_terms_of_a_query_that_was_overtaken_are_not_believed(bench: Bench) -> None:
+    await bench.start()
+    order = await bench.place()
+    gate = asyncio.Event()
+    fetch = bench.account().venue.fetch  # type: ignore[union-attr]
+
+    async def late(query: object) -> object:
+        page = await fetch(query)  # type: ignore[call-overload]
+        await gate.wait()
+        return page
+
+    bench.account().venue.fetch = late  # type: ignore[union-attr, assignment, method-assign]
+    asked = len(bench.exchange.queries)
+    bench.account().to_ask.add(order.order_id)
+    bench.account().wake_resolver.set()
+    await bench.clock.until(lambda: len(bench.exchange.queries) > asked)
+    await bench.gateway.replace_order(order.order_id, price="102")
+    gate.set()
+    await bench.clock.until(lambda: order.order_id not in bench.account().to_ask)
+    assert (await bench.stored(order)).price == 102

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from decimal import Decimal
+from functools import partial
 
 import pytest
 
-from tests.integration.engine.bench import Bench, StoreFault
+from tests.integration.engine.bench import Bench, FaultyStore, StoreFault
 from tradegw.engine.account import AccountState
-from tradegw.errors import Unavailable
+from tradegw.errors import CommitUnknown, Unavailable
 from tradegw.model import CommandKind, EvidenceKind, OrdStatus
 from tradegw.ports import Entry
 from tradegw.testing import Fault
@@ -284,3 +285,68 @@ async def test_the_stream_goes_on_after_a_commit_of_unknown_outcome(bench: Bench
     await bench.clock.until(lambda: seen and seen[-1] == head)
     assert seen == list(range(1, head + 1))
     reading.cancel()
+
+
+# --- what is stored beside the orders ---------------------------------------------------------------
+
+
+async def test_whoever_cancels_all_is_told_to_ask_again(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await bench.start()
+    order = await bench.place()
+    with monkeypatch.context() as patch:
+        patch.setattr(bench.store, "put_claim", _unknown, raising=False)
+        with pytest.raises(Unavailable):
+            await bench.gateway.cancel_all_orders(account="paper", idempotency_key="k")
+    await bench.gateway.cancel_all_orders(account="paper", idempotency_key="k")
+    assert (await bench.stored(order)).ord_status is OrdStatus.CANCELED
+
+
+async def test_a_halt_that_is_stored_though_nobody_knew_is_in_force(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await bench.start()
+
+    async def kept(*args: object) -> None:
+        await bench.store.inner.put_halt(*args)  # type: ignore[arg-type]
+        await _unknown()
+
+    halt = partial(bench.gateway.halt, why="test", by="me", idempotency_key="h")
+    with monkeypatch.context() as patch:
+        patch.setattr(bench.store, "put_halt", kept, raising=False)
+        with pytest.raises(Unavailable):
+            await halt()
+    await halt()
+    assert (await bench.place()).reason == "HALTED"
+
+
+async def _unknown(*args: object) -> None:
+    raise CommitUnknown("the answer to COMMIT was lost")
+
+
+async def test_a_start_that_cannot_store_its_doubts_reads_again(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await bench.start()
+    bench.exchange.script(NEW, Fault.HANG)
+    bench.exchange.drops = True
+    bench.later(bench.place(idempotency_key="k"))
+    await bench.clock.until(lambda: bench.exchange.orders, step_s=0)
+    await bench.crash()
+    bench.exchange.drops = False
+    appended = FaultyStore.append
+    failures = [CommitUnknown("the answer to COMMIT was lost")]
+
+    async def append(store: FaultyStore, entry: Entry) -> object:
+        if failures:
+            store._stopped.add(entry.account_id)
+            raise failures.pop()
+        return await appended(store, entry)
+
+    monkeypatch.setattr(FaultyStore, "append", append)
+    await bench.start()
+    assert not failures
+    order = await bench.place(idempotency_key="k")
+    assert (await bench.order_when(order.order_id, lambda o: not o.in_doubt)).acknowledged
+    await bench.check_ledger()
