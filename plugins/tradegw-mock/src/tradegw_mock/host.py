@@ -16,8 +16,10 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
+from typing import TypeVar
 
 from tradegw_mock.chaos.desk import ask
+from tradegw_mock.clocks import VirtualClock
 from tradegw_mock.config import Liquidity
 from tradegw_mock.exchange import (
     INSTRUMENTS,
@@ -34,6 +36,7 @@ from tradegw_mock.exchange import (
 from tradegw_mock.feed import Feed
 from tradegw_mock.hostfaults import HostFaults
 from tradegw_mock.operations import PastLost, carry_out, target_of
+from tradegw_mock.pacing import Pace
 from tradegw_mock.requests import (
     Answer,
     CreateApiKey,
@@ -47,10 +50,12 @@ __all__ = ["ExchangeAway", "ExchangeFailed", "Host", "HostSettings", "StreamCut"
 
 log = logging.getLogger(__name__)
 
+T = TypeVar("T")
 Clock = Callable[[], int]
 Sleep = Callable[[float], Awaitable[None]]
 
-EXPIRY_EVERY_S = 1.0
+VIRTUAL_TICK_NS = 1_000_000
+"""By how much a request moves a virtual clock on."""
 REOPEN_FIRST_S = 0.1
 REOPEN_MAX_S = 5.0
 
@@ -86,13 +91,23 @@ class HostSettings:
 
 
 @asynccontextmanager
-async def open_host(settings: HostSettings, *, clock: Clock, sleep: Sleep) -> AsyncGenerator[Host]:
+async def open_host(
+    settings: HostSettings,
+    *,
+    clock: Clock,
+    sleep: Sleep,
+    virtual: VirtualClock | None = None,
+) -> AsyncGenerator[Host]:
     """Open an exchange and serve it.
+
+    Args:
+        virtual: The clock, where it is one that stands still: each request moves it on by a millisecond,
+            and `Host.advance` as far as it is told.
 
     Raises:
         ExchangeError: Its file cannot be used.
     """
-    host = Host(settings, clock=clock, sleep=sleep)
+    host = Host(settings, clock=clock, sleep=sleep, virtual=virtual)
     try:
         await host.open()
         yield host
@@ -106,10 +121,23 @@ class Host:
     Args:
         clock: The exchange's own clock, nanoseconds since the epoch.
         sleep: Waits, by the same clock.
+        virtual: See `open_host`.
+
+    Attributes:
+        faults: What goes wrong on purpose.
+        pace: What it does by itself, and what its own checks found.
     """
 
-    def __init__(self, settings: HostSettings, *, clock: Clock, sleep: Sleep) -> None:
+    def __init__(
+        self,
+        settings: HostSettings,
+        *,
+        clock: Clock,
+        sleep: Sleep,
+        virtual: VirtualClock | None = None,
+    ) -> None:
         self.settings = settings
+        self.virtual = virtual
         self._clock = clock
         self._sleep = sleep
         # One thread: sqlite3 blocks, and one commit at a time is all that there may be.
@@ -129,7 +157,15 @@ class Host:
         self._latest = 0
         self._committed = 0
         self._waiters: deque[tuple[int, asyncio.Future[None]]] = deque()
+        self._listeners: list[Callable[[Change], None]] = []
         self.faults = HostFaults(self, clock=clock, sleep=sleep, seed=settings.seed)
+        self.pace = Pace(
+            self,
+            clock=clock,
+            sleep=sleep,
+            step_interval_s=settings.step_interval_s,
+            catches_up=virtual is not None,
+        )
 
     # --- opening and closing --------------------------------------------------------------------
 
@@ -175,6 +211,7 @@ class Host:
         self._failure = None
         self._failed.clear()
         self.faults.watch(exchange)
+        self.pace.begin(mock)
         exchange.listen(self._on_change)
         try:
             # An exchange without a file has forgotten its accounts too.
@@ -253,16 +290,30 @@ class Host:
 
         Cancellation: the request has been carried out; only the waiting for the commit ends.
         """
+        if self.virtual is not None and not request.witness:
+            self.move_to(self._clock() + VIRTUAL_TICK_NS)
+        answer = await self.act(
+            lambda exchange: carry_out(
+                exchange, request, self._clock, self.faults.chaos, route=route
+            )
+        )
+        self._remember(request)
+        return answer
+
+    async def act(self, do: Callable[[Exchange], T]) -> T:
+        """Do something at the exchange; what it did, and all that it shows, is committed.
+
+        Raises:
+            Exception: As `carry_out`.
+        """
         exchange = self.exchange
         try:
             try:
                 self.pass_time()
-                answer = carry_out(exchange, request, self._clock, self.faults.chaos, route=route)
+                return do(exchange)
             finally:
                 self.faults.wake()
                 await self.settle()
-            self._remember(request)
-            return answer
         except (Refusal, PastLost, ExchangeFailed):
             raise
         except Exception as e:
@@ -297,8 +348,42 @@ class Host:
         Raises:
             ExchangeAway: The exchange is away.
         """
-        self.exchange.expire_due()
+        _ = self.exchange
+        self.pace.pass_time()
         self.faults.pass_time()
+
+    def move_to(self, time_ns: int) -> None:
+        """Move a virtual clock on, and let happen what comes in between, each at its time.
+
+        Raises:
+            ExchangeAway, ExchangeFailed: The exchange is away; so is the rest of the way.
+        """
+        assert self.virtual is not None, "only a virtual clock can be moved"
+        while (due_ns := self._next_due_ns()) <= time_ns:
+            self.virtual.move_to(due_ns)
+            self.try_to(self.pass_time)
+            _ = self.exchange
+        self.virtual.move_to(time_ns)
+
+    def _next_due_ns(self) -> int:
+        by_fault = self.faults.chaos.next_due_ns()
+        by_pace = self.pace.next_due_ns()
+        return by_pace if by_fault is None else min(by_fault, by_pace)
+
+    @property
+    def maker(self) -> Maker | None:
+        """Who quotes; None where nobody does.
+
+        Raises:
+            ExchangeAway: The exchange is away.
+        """
+        _ = self.exchange
+        assert self._mock is not None
+        return self._mock.maker
+
+    def listen(self, listener: Callable[[Change], None]) -> None:
+        """Hear of each change once it is committed, from now on."""
+        self._listeners.append(listener)
 
     @property
     def exchange(self) -> Exchange:
@@ -380,6 +465,8 @@ class Host:
     def _tell(self, change: Change) -> None:
         for event in change.events:
             self._feed(event.account).publish(event)
+        for listener in self._listeners:
+            listener(change)
 
     # --- commits --------------------------------------------------------------------------------
 
@@ -435,9 +522,8 @@ class Host:
     async def _keep(self) -> None:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._keep_open())
-            group.create_task(self._keep_expiring())
-            if self.settings.liquidity == "maker" and self.settings.step_interval_s:
-                group.create_task(self._keep_stepping())
+            if self.virtual is None:
+                group.create_task(self.pace.keep())
 
     async def _keep_open(self) -> None:
         delay_s = REOPEN_FIRST_S
@@ -455,24 +541,13 @@ class Host:
                 await self._sleep(delay_s)
                 delay_s = min(delay_s * 2, REOPEN_MAX_S)
 
-    async def _keep_stepping(self) -> None:
-        while True:
-            await self._sleep(self.settings.step_interval_s)
-            mock = self._mock
-            if mock is not None and mock.maker is not None and self._failure is None:
-                self.try_to(mock.maker.step)
-
-    async def _keep_expiring(self) -> None:
-        while True:
-            await self._sleep(EXPIRY_EVERY_S)
-            if self._mock is not None and self._failure is None:
-                self.try_to(self.pass_time)
-
     def try_to(self, act: Callable[[], object]) -> None:
         """Let the exchange do something that nobody waits for. When it fails, it is built anew."""
+        if self._mock is None or self._failure is not None:
+            return
         try:
             act()
-        except Exception as e:  # noqa: BLE001  As in `carry_out`: it cannot be vouched for any more.
+        except Exception as e:  # noqa: BLE001  As in `act`: it cannot be vouched for any more.
             self._stop(e)
 
 

@@ -169,7 +169,8 @@ class HostFaults:
 
     async def _wake_at(self, time_ns: int) -> None:
         while (left_ns := time_ns - self._clock()) > 0:
-            await self._sleep(left_ns / 1e9)
+            # Less could round to nothing, and then time would never come.
+            await self._sleep(max(left_ns, 1000) / 1e9)
         self._waker = None
         self._host.try_to(self._host.pass_time)
         self.wake()

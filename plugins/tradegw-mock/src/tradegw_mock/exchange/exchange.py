@@ -15,7 +15,7 @@ from typing import Final
 from .accounts import DEFAULT_FEE, OUTSIDE, Account, check_amount
 from .core import Core
 from .errors import Refusal, RefusalCode
-from .invariants import violations
+from .invariants import violations, violations_now
 from .market import Draft
 from .model import (
     EXACT,
@@ -524,6 +524,11 @@ class Exchange(Core):
         """List what is wrong with the books: nothing, ever."""
         with localcontext(EXACT):
             return violations(self._engine, self._history)
+
+    def check_books(self) -> list[str]:
+        """List what is wrong with funds, holds and books as they stand, without the past: it is quick."""
+        with localcontext(EXACT):
+            return violations_now(self._engine)
 
     @property
     def has_forgotten(self) -> bool:
