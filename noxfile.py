@@ -104,6 +104,7 @@ def tests(session: nox.Session) -> None:
     """All tests but the long ones on the first Python; on the others those that may differ there."""
     _install(session, *DEV)
     if session.python == PYTHONS[0]:
+        _need_chromium(session)
         _pytest(session, "-m", "not long", "tests", "plugins", *WITHOUT_DYDX)
     else:
         _pytest(
@@ -114,6 +115,26 @@ def tests(session: nox.Session) -> None:
             "tests/integration/store",
             "tests/integration/grpc",
         )
+
+
+def _need_chromium(session: nox.Session) -> None:
+    """Install the browser that tests of pages use, where that can be; say why where it cannot."""
+    if any(shutil.which(name) for name in ("chromium", "chromium-browser", "google-chrome")):
+        return
+    if shutil.which("apt-get") is None or os.geteuid() != 0:
+        session.warn("no chromium, and no right to install one: its tests skip, or fail under CI")
+        return
+    session.run("apt-get", "update", "-qq", external=True)
+    session.run("apt-get", "install", "-y", "-qq", "chromium", external=True)
+
+
+@nox.session(python=PYTHONS[0])
+def browser(session: nox.Session) -> None:
+    """The pages in a headless Chromium alone; `TRADEGW_SCREENSHOTS=DIR` keeps what it saw."""
+    _install(session, *DEV)
+    _need_chromium(session)
+    session.env["TRADEGW_REQUIRE_SERVICES"] = "1"
+    _pytest(session, "plugins/tradegw-mock/tests/test_page.py")
 
 
 @nox.session(python=PYTHONS[0])

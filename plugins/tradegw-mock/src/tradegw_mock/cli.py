@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated, Literal, NoReturn
 
 from cyclopts import App, Parameter
 
@@ -28,6 +28,8 @@ def _serve(
     config: Path | None = None,
     seed: int = 1,
     store: Path | None = None,
+    scenario: Path | None = None,
+    clock: Literal["wall", "virtual"] = "wall",
     json: Annotated[bool, Parameter(negative="")] = False,
 ) -> None:
     """Serve a mock exchange until SIGTERM or Ctrl-C.
@@ -41,10 +43,15 @@ def _serve(
     config
         TOML file with what else can be set: accounts, liquidity, limits.
     seed
-        What the maker's prices and sizes are drawn from.
+        What the maker's prices and sizes, and the chances of faults, are drawn from.
     store
         File to keep the exchange in. Nothing that was acknowledged is lost then, even by kill -9. Without
         it the exchange forgets.
+    scenario
+        TOML file with faults that begin with the exchange.
+    clock
+        What the exchange goes by. A virtual clock begins in 2025 and stands still but for a millisecond with
+        each request, and for what the admin API is told: the same seed and requests give the same history.
     json
         Print one JSON object on one line as soon as it serves.
     """
@@ -52,6 +59,7 @@ def _serve(
 
     import msgspec
 
+    from tradegw_mock.chaos import Scenario, ScenarioError, read_scenario
     from tradegw_mock.exchange import ExchangeError, Refusal
     from tradegw_mock.serve import ServeOptions, Serving, serve
     from tradegw_mock.settings import ServeSettings, SettingsError, read_settings
@@ -68,9 +76,17 @@ def _serve(
 
     try:
         settings = ServeSettings() if config is None else read_settings(config)
-        options = ServeOptions(host=host, port=port, seed=seed, store=store, settings=settings)
+        options = ServeOptions(
+            host=host,
+            port=port,
+            seed=seed,
+            store=store,
+            settings=settings,
+            scenario=Scenario() if scenario is None else read_scenario(scenario),
+            clock=clock,
+        )
         asyncio.run(serve(options, announce))
-    except (SettingsError, ExchangeError, Refusal, OSError) as e:
+    except (ScenarioError, SettingsError, ExchangeError, Refusal, OSError) as e:
         _fail(e)
 
 

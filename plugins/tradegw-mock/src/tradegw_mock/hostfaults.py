@@ -205,8 +205,4 @@ class HostFaults:
 
 def _said(spec: FaultSpec) -> dict[str, str]:
     """Write what was asked for, without what was left open."""
-    said = msgspec.to_builtins(spec)
-    default = msgspec.to_builtins(FaultSpec(kind=spec.kind))
-    return {
-        name: str(value) for name, value in said.items() if name == "kind" or value != default[name]
-    }
+    return {name: str(value) for name, value in msgspec.to_builtins(spec).items()}

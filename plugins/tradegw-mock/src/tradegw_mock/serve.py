@@ -11,11 +11,15 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from msgspec import Struct
 
+from tradegw_mock.admin import routes as admin
 from tradegw_mock.app import make_web_app
 from tradegw_mock.binance import rest
+from tradegw_mock.chaos import Scenario
+from tradegw_mock.clocks import VirtualClock
 from tradegw_mock.exchange import KeyKind
 from tradegw_mock.host import Host, HostSettings, open_host
 from tradegw_mock.native.server import open_door
@@ -23,7 +27,10 @@ from tradegw_mock.requests import CreateApiKey
 from tradegw_mock.settings import AccountSettings, ServeSettings
 from tradegw_mock.web import serve_web
 
-__all__ = ["ServeOptions", "Serving", "ServingAccount", "serve"]
+__all__ = ["ClockKind", "ServeOptions", "Serving", "ServingAccount", "serve"]
+
+
+ClockKind = Literal["wall", "virtual"]
 
 
 class ServingAccount(Struct, frozen=True, kw_only=True):
@@ -64,6 +71,8 @@ class ServeOptions:
     seed: int
     store: Path | None
     settings: ServeSettings
+    scenario: Scenario
+    clock: ClockKind
 
     @property
     def native_port(self) -> int:
@@ -91,12 +100,20 @@ async def serve(options: ServeOptions, announce: Callable[[Serving], None]) -> N
         seed=options.seed,
         step_interval_s=options.settings.step_interval_s,
     )
-    async with open_host(settings, clock=time.time_ns, sleep=asyncio.sleep) as host:
+    virtual = VirtualClock() if options.clock == "virtual" else None
+    async with open_host(
+        settings,
+        clock=time.time_ns if virtual is None else virtual.time_ns,
+        sleep=asyncio.sleep if virtual is None else virtual.sleep,
+        virtual=virtual,
+    ) as host:
         accounts = [
             await _open_account(host, account, options.seed)
             for account in options.settings.accounts
         ]
-        app = make_web_app(rest.routes(host))
+        for fault in options.scenario.fault:
+            await host.faults.inject(fault)
+        app = make_web_app(rest.routes(host), admin.routes(host))
         async with (
             serve_web(app, options.host, options.port) as web,
             open_door(host, options.host, options.native_port) as door,

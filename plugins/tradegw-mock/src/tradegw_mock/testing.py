@@ -43,6 +43,7 @@ class MockProcess:
         store: File that it keeps everything in; None for an exchange that forgets.
         accounts: Accounts to open; the native door opens others when they are first used.
         config: What else stands in the file that `--config` names.
+        options: Further words of the command line, such as `--clock virtual`.
     """
 
     def __init__(
@@ -53,7 +54,9 @@ class MockProcess:
         seed: int = 1,
         accounts: Sequence[str] = ("account-1",),
         config: Mapping[str, object] | None = None,
+        options: Sequence[str] = (),
     ) -> None:
+        self._options = tuple(options)
         self._store = store
         self._seed = seed
         self._config: dict[str, object] = {
@@ -98,7 +101,7 @@ class MockProcess:
             )
             command = [sys.executable, "-m", "tradegw_mock", "serve", "--json"]
             command += ["--port", str(self._port), "--seed", str(self._seed)]
-            command += ["--config", str(config)]
+            command += ["--config", str(config), *self._options]
             if self._store is not None:
                 command += ["--store", str(self._store)]
             self._process = subprocess.Popen(command, stdout=subprocess.PIPE)  # noqa: S603  Our own words.

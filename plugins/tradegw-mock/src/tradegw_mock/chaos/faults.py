@@ -144,7 +144,7 @@ class Target(Struct, frozen=True, kw_only=True):
     order_id: int | None = None
 
 
-class FaultSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class FaultSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """A fault as someone asks for it, in a scenario file or through the admin API.
 
     Without `times`, `probability` and `for_s` it acts once.

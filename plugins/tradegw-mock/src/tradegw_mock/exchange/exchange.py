@@ -520,6 +520,15 @@ class Exchange(Core):
         """
         return self._history.audit(after)
 
+    @property
+    def audit_lines(self) -> int:
+        """How many lines the audit trail has."""
+        return self._audit_number
+
+    def funding(self) -> dict[str, Decimal]:
+        """Give what was deposited less withdrawals, by asset: what all accounts together have."""
+        return dict(self._ledger.funding)
+
     def check_invariants(self) -> list[str]:
         """List what is wrong with the books: nothing, ever."""
         with localcontext(EXACT):
