@@ -210,7 +210,14 @@ def test_every_kind_of_order_that_is_declared_can_be_translated() -> None:
 # --- outcomes -------------------------------------------------------------------------------------
 
 UNKNOWN = {"DUPLICATE_CLIENT_ORDER_ID", "UNKNOWN_ORDER", "ORDER_CLOSED"}
-ELSEWHERE = {"ACCOUNT_EXISTS", "BAD_ACCOUNT_NAME", "UNKNOWN_ASSET", "AMOUNT_INVALID"}
+ELSEWHERE = {
+    "ACCOUNT_EXISTS",
+    "BAD_ACCOUNT_NAME",
+    "UNKNOWN_ASSET",
+    "AMOUNT_INVALID",
+    "BAD_API_KEY",
+    "UNKNOWN_API_KEY",
+}
 """Codes that no placement, cancel or replace is answered with."""
 
 
