@@ -47,3 +47,9 @@ ON CONFLICT (account_id, symbol) DO UPDATE SET
 -- name: list_positions :many
 -- An account's positions, in the order of their symbols.
 SELECT symbol, qty, entry_px, time_ns FROM position WHERE account_id = :account_id ORDER BY symbol;
+
+-- name: take_client_numbers :one
+-- Take a block of numbers of an account, and return its end: `first_end` if it never took any.
+INSERT INTO client_number (account_id, next_number) VALUES (:account_id, :first_end)
+ON CONFLICT (account_id) DO UPDATE SET next_number = client_number.next_number + :count
+RETURNING next_number;

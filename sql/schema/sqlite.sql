@@ -289,3 +289,10 @@ CREATE TABLE halt (
     halted_by TEXT NOT NULL,
     since_ns INTEGER NOT NULL
 ) STRICT;
+
+-- The next number of each account that may name an order at a venue. Numbers are taken in blocks, and a
+-- block that was taken is never given again.
+CREATE TABLE client_number (
+    account_id TEXT NOT NULL PRIMARY KEY REFERENCES account (account_id) ON DELETE RESTRICT,
+    next_number INTEGER NOT NULL
+) STRICT;

@@ -184,6 +184,12 @@ class AccountPlugins:
                     f"{strangers or 'nobody'} answers as well or instead (use wrapper=True)"
                 )
         self._hook = manager.hook
+        self._venue = venue
+
+    @property
+    def height(self) -> int | None:
+        """The venue's block height as last heard; see `Venue.height`."""
+        return self._venue.height
 
     def translate(self, command: Command, context: TranslateContext) -> VenueRequest:
         """Turn a command into a request; see `tradegw_translate`."""

@@ -285,6 +285,14 @@ class Store(Protocol):
         """Replace what is known of a venue's instruments."""
         ...
 
+    async def take_client_numbers(self, account_id: AccountId, *, count: int, first: int) -> range:
+        """Take `count` numbers that no order of the account was ever named by, durably.
+
+        Args:
+            first: Where the numbers of an account begin that never took any.
+        """
+        ...
+
     async def put_balances(self, account_id: AccountId, balances: Sequence[Balance]) -> None: ...
 
     async def put_positions(self, account_id: AccountId, positions: Sequence[Position]) -> None: ...

@@ -327,6 +327,24 @@ DROP TABLE venue;
 DROP TABLE schema_migration;
 """,
     ),
+    Migration(
+        number=2,
+        name="client_number",
+        oldest_release="0.1.0",
+        up="""
+-- oldest-release: 0.1.0
+
+-- The next number of each account that may name an order at a venue. Numbers are taken in blocks, and a
+-- block that was taken is never given again.
+CREATE TABLE client_number (
+    account_id TEXT NOT NULL PRIMARY KEY REFERENCES account (account_id) ON DELETE RESTRICT,
+    next_number INTEGER NOT NULL
+) STRICT;
+""",
+        down="""
+DROP TABLE client_number;
+""",
+    ),
 )
 
 POSTGRES: tuple[Migration, ...] = (
@@ -607,6 +625,24 @@ DROP TABLE account;
 DROP TABLE venue;
 DROP TABLE schema_migration;
 DROP FUNCTION refuse_change();
+""",
+    ),
+    Migration(
+        number=2,
+        name="client_number",
+        oldest_release="0.1.0",
+        up="""
+-- oldest-release: 0.1.0
+
+-- The next number of each account that may name an order at a venue. Numbers are taken in blocks, and a
+-- block that was taken is never given again.
+CREATE TABLE client_number (
+    account_id uuid NOT NULL PRIMARY KEY REFERENCES account (account_id) ON DELETE RESTRICT,
+    next_number bigint NOT NULL
+);
+""",
+        down="""
+DROP TABLE client_number;
 """,
     ),
 )

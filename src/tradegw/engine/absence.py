@@ -50,11 +50,9 @@ def is_settled_after(
         case ExpiryKind.TIME:
             return valid_until_ns is not None and as_of.time_ns > valid_until_ns + lag_ns
         case ExpiryKind.HEIGHT:
-            return (
-                valid_until_height is not None
-                and as_of.height is not None
-                and as_of.height > valid_until_height
-            )
+            if valid_until_height is None:
+                return valid_until_ns is not None and as_of.time_ns > valid_until_ns + lag_ns
+            return as_of.height is not None and as_of.height > valid_until_height
         case ExpiryKind.NONE:
             return False
 

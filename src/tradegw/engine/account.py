@@ -22,6 +22,7 @@ from tradegw.engine.guard import AccountGuard
 from tradegw.engine.intake import check_report, clean
 from tradegw.engine.limits import LimitBook, Limits
 from tradegw.engine.reset import lose_venue, was_lost
+from tradegw.engine.venue_names import Nonces, VenueNames
 from tradegw.errors import DuplicateClientOrderId, StoreError, StoreUnavailable, Unavailable
 from tradegw.model import (
     AccountName,
@@ -135,6 +136,7 @@ class Account:
         on_head: Callable[[AccountName, Head], None],
         meter: Meter,
         guard: AccountGuard,
+        nonces: Nonces,
     ) -> None:
         """Make an account that remembers nothing until `load`.
 
@@ -152,6 +154,8 @@ class Account:
         self._on_head = on_head
         self.meter = meter
         self.guard = guard
+        self.names = VenueNames(record.account_id, settings.tag, store, clock)
+        self._nonces = nonces
         self.book = Book()
         self.limits = LimitBook(settings.limits)
         self.state = AccountState.STARTING
@@ -224,8 +228,17 @@ class Account:
         )
 
     def venue_now(self) -> VenueTime:
-        """Return the venue's time as far as we know it: our clock, and the offset last sampled."""
-        return VenueTime(time_ns=self.clock.time_ns() + self.venue_offset_ns)
+        """Return the venue's time as far as we know it: our clock and the offset last sampled; its height."""
+        return VenueTime(
+            time_ns=self.clock.time_ns() + self.venue_offset_ns,
+            height=None if self.venue is None else self.venue.height,
+        )
+
+    def next_nonce(self, now: VenueTime) -> int | None:
+        """Return a nonce for a request, if the venue wants any."""
+        if self.venue is None or not self.venue.account.capabilities.timestamp_nonces:
+            return None
+        return self._nonces.next(now.time_ns)
 
     async def sleep_or(self, seconds: float, woken: asyncio.Event) -> None:
         """Wait by the clock, or until an event is set, whichever is first."""

@@ -17,7 +17,6 @@ from tradegw.engine.crash import CrashPoint, is_armed, reach
 from tradegw.engine.guard import FREE, Permit, Rank
 from tradegw.engine.intake import clean
 from tradegw.engine.validate import check_capabilities, check_grid, check_replace
-from tradegw.engine.venue_ids import hex32
 from tradegw.errors import (
     CommitUnknown,
     Conflict,
@@ -46,6 +45,7 @@ from tradegw.model import (
     OrderEvent,
     OrderId,
     ReplaceTerms,
+    VenueClientOrderId,
 )
 from tradegw.model.lifecycle import Outcome, apply, ask_cancel, ask_replace, record_intent
 from tradegw.model.numbers import ZERO, check_decimal
@@ -61,6 +61,7 @@ from tradegw.venue import (
     Submit,
     TranslateContext,
     VenueRequest,
+    VenueTime,
 )
 
 __all__ = ["Desk"]
@@ -152,16 +153,20 @@ class Desk:
         permit: Permit,
     ) -> Order | KeyTaken:
         account = self._account
+        order_id = OrderId(uuid4())
+        codec = account.admit().account.capabilities.client_id_codec
+        name = await account.names.take(codec, order_id, 0)
         venue = account.admit()
-        order = self._make_order(new, claim)
-        assert order.venue_client_order_id is not None
+        order = self._make_order(new, claim, order_id, name)
+        now = account.venue_now()
         request = _translate(
             venue,
             Submit(order=order),
             TranslateContext(
                 instrument=instrument,
-                now=account.venue_now(),
-                venue_client_order_ids=(order.venue_client_order_id,),
+                now=now,
+                venue_client_order_ids=(name,),
+                nonce=account.next_nonce(now),
             ),
         )
         permit.charge(request.cost)
@@ -182,10 +187,11 @@ class Desk:
             return stored
         return await self._send_new(stored, request, permit)
 
-    def _make_order(self, new: NewOrder, claim: Claim) -> Order:
+    def _make_order(
+        self, new: NewOrder, claim: Claim, order_id: OrderId, name: VenueClientOrderId
+    ) -> Order:
         account = self._account
         now_ns = account.clock.time_ns()
-        order_id = OrderId(uuid4())
         return Order(
             order_id=order_id,
             account=account.account,
@@ -210,7 +216,7 @@ class Desk:
             tags=MappingProxyType(dict(new.tags)) if new.tags else new.tags,
             leaves_qty=new.order_qty if new.order_qty is not None else ZERO,
             triggered=not (new.ord_type.has_trigger or new.trailing_offset is not None),
-            venue_client_order_id=hex32(account.settings.tag, order_id, 0),
+            venue_client_order_id=name,
             send_by_ns=now_ns + int(account.settings.send_by_s * NS_PER_S),
             created_time_ns=now_ns,
             updated_time_ns=now_ns,
@@ -532,14 +538,18 @@ class Desk:
     def _translate_command(
         self, venue: AccountPlugins, command: Command, order: Order
     ) -> VenueRequest:
-        ref = self._account.book.ref(order.order_id)
+        account = self._account
+        ref = account.book.ref(order.order_id)
+        now = account.venue_now()
         return _translate(
             venue,
             command,
             TranslateContext(
                 instrument=self._instrument(order.symbol),
-                now=self._account.venue_now(),
+                now=now,
                 venue_client_order_ids=() if ref is None else (ref.venue_client_order_id,),
+                placed_until=() if ref is None else (_placed_until(ref),),
+                nonce=account.next_nonce(now),
             ),
         )
 
@@ -666,11 +676,7 @@ class Desk:
         account = self._account
         assert account.venue is not None
         until = request.valid_until
-        if (
-            until is not None
-            and until.height is None
-            and account.venue_now().time_ns >= until.time_ns
-        ):
+        if until is not None and _has_passed(until, account.venue_now()):
             raise NotSent("the request's validity ended before it could be sent")
         started_ns = account.clock.monotonic_ns()
         outcome = "unknown"
@@ -810,6 +816,18 @@ def _replaced(order: Order, terms: ReplaceTerms) -> NewOrder:
         price=order.price if terms.price is None else terms.price,
         trigger_price=order.trigger_price if terms.trigger_price is None else terms.trigger_price,
     )
+
+
+def _has_passed(until: VenueTime, now: VenueTime) -> bool:
+    if until.height is not None:
+        return now.height is not None and now.height >= until.height
+    return now.time_ns >= until.time_ns
+
+
+def _placed_until(ref: VenueOrderRef) -> VenueTime | None:
+    if ref.valid_until_height is not None:
+        return VenueTime(time_ns=ref.valid_until_ns or 0, height=ref.valid_until_height)
+    return None if ref.valid_until_ns is None else VenueTime(time_ns=ref.valid_until_ns)
 
 
 def _valid_until(request: VenueRequest) -> tuple[int | None, int | None]:

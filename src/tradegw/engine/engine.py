@@ -24,6 +24,7 @@ from tradegw.engine.guard import AccountGuard, Lane, Traffic
 from tradegw.engine.hub import Hub
 from tradegw.engine.routing import Route, pick_account
 from tradegw.engine.validate import check_fields
+from tradegw.engine.venue_names import Nonces
 from tradegw.errors import (
     Conflict,
     IdempotencyKeyReused,
@@ -140,6 +141,7 @@ class Engine:
         self._members: dict[AccountName, _Member] = {}
         self._opening: set[AccountName] = set()
         self._traffic: dict[str, Traffic] = {}
+        self._nonces = Nonces()
         self._halts: dict[str, Halt] = {}
         self._running: dict[tuple[str, str], _Running] = {}
         self._requests: set[asyncio.Task[None]] = set()
@@ -210,6 +212,7 @@ class Engine:
             on_head=self.hub.advance,
             meter=self._meter,
             guard=self._guard(plan, record.venue, lambda: account.venue_now().time_ns),
+            nonces=self._nonces,
         )
         if plan.listen is not None:
             plan.listen(account.guard.on_feedback)

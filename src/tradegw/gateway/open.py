@@ -294,7 +294,11 @@ def plan_accounts(config: Config, plugins: Plugins, clock: Clock) -> list[Accoun
             )
         options = decode_plugin_config(factory.config_type, venue, account, config.sources)
         runtime = _Runtime(
-            account=AccountName(account.name), venue=venue.name, data_dir=data_dir, clock=clock
+            account=AccountName(account.name),
+            venue=venue.name,
+            data_dir=data_dir,
+            tag=tag,
+            clock=clock,
         )
         plans.append(
             AccountPlan(
@@ -326,10 +330,13 @@ def _opener(
 class _Runtime:
     """What a venue gets from us; see `tradegw.venue.Runtime`."""
 
-    def __init__(self, *, account: AccountName, venue: str, data_dir: str, clock: Clock) -> None:
+    def __init__(
+        self, *, account: AccountName, venue: str, data_dir: str, tag: str, clock: Clock
+    ) -> None:
         self.account = account
         self.venue = venue
         self.data_dir = data_dir
+        self.tag = tag
         self._clock = clock
         self._listener: Callable[[Feedback], None] | None = None
         self._was_healthy = True

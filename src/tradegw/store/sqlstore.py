@@ -96,6 +96,10 @@ class SqlStore(abc.ABC):
         """Replace what is known of a venue's instruments."""
         await self._write(lambda q: writes.put_instruments(q, venue, instruments, time_ns))
 
+    async def take_client_numbers(self, account_id: AccountId, *, count: int, first: int) -> range:
+        """Take `count` numbers that no order of the account was ever named by, durably."""
+        return await self._write(lambda q: writes.take_client_numbers(q, account_id, count, first))
+
     async def put_balances(self, account_id: AccountId, balances: Sequence[Balance]) -> None:
         """Store the balances that are given; others stay as they are."""
         await self._write(lambda q: writes.put_balances(q, account_id, balances))

@@ -32,6 +32,7 @@ __all__ = [
     "put_halt",
     "put_instruments",
     "put_positions",
+    "take_client_numbers",
 ]
 
 
@@ -199,3 +200,15 @@ async def delete_halt(queries: Queries, scope: str, claim: Claim | None) -> KeyT
         return taken
     await queries.delete_halt(scope=scope)
     return None
+
+
+async def take_client_numbers(
+    queries: Queries, account_id: AccountId, count: int, first: int
+) -> range:
+    """Take numbers that no order of the account was ever named by."""
+    row = await queries.take_client_numbers(
+        account_id=account_id, first_end=first + count, count=count
+    )
+    if row is None:
+        raise StoreCorrupt(f"no numbers could be taken for account {account_id}")
+    return range(row.next_number - count, row.next_number)

@@ -23,10 +23,12 @@ class LentRuntime:
         account: str = "paper",
         venue: str = "venue",
         data_dir: str = "",
+        tag: str = "c0ffee00",
     ) -> None:
         self.account = AccountName(account)
         self.venue = venue
         self.data_dir = data_dir
+        self.tag = tag
         self.heard: list[Feedback] = []
         self._clock = clock
 

@@ -36,6 +36,7 @@ class ExpiryKind(StrEnum):
 
     TIME = "TIME"
     HEIGHT = "HEIGHT"
+    """By its block height; requests that name a time instead, by its clock."""
     NONE = "NONE"
     """It takes requests however late they come, so absence can never be proven."""
 
@@ -93,6 +94,7 @@ class Capabilities:
         visibility_lag_s: How long after acceptance a query may still not show an order.
         closed_order_retention_s: How long closed orders can be queried; None means for ever.
         idempotent_resend: Whether sending the same request again can never make a second order.
+        timestamp_nonces: Whether the expiry of requests hangs on a nonce that `translate` is to be given.
         query_by_client_id: Whether `FetchOrder` takes our own name for an order.
         batch_max: Most orders in one `SubmitBatch` or `CancelBatch`; 1 means no batches.
     """
@@ -109,6 +111,7 @@ class Capabilities:
     visibility_lag_s: float = 0.0
     closed_order_retention_s: float | None = None
     idempotent_resend: bool = False
+    timestamp_nonces: bool = False
     query_by_client_id: bool = True
     fills: FillReporting = FillReporting.EACH
     client_id_codec: ClientIdCodec = ClientIdCodec.HEX32

@@ -118,12 +118,16 @@ class TranslateContext:
     Attributes:
         now: The venue's clock (ours plus the sampled offset) and height.
         venue_client_order_ids: Names for the orders of a `Submit`, in order; one for each member.
-        nonce: A number never used before for this key, where the expiry of a request hangs on it.
+        placed_until: For a command on orders, of each member what its placement was valid until: whether
+            that is a height or a time may tell what kind of order it is at the venue.
+        nonce: Milliseconds by the venue's clock, raised until they are later than any nonce before in this
+            gateway, where the expiry of a request hangs on it.
     """
 
     instrument: Instrument
     now: VenueTime
     venue_client_order_ids: tuple[VenueClientOrderId, ...] = ()
+    placed_until: tuple[VenueTime | None, ...] = ()
     nonce: int | None = None
 
 

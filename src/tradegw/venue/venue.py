@@ -112,6 +112,11 @@ class Runtime(Protocol):
         """Directory beside the store, for what the venue itself must keep. `""` when nothing is kept."""
         ...
 
+    @property
+    def tag(self) -> str:
+        """8 hex digits that mark the orders of this gateway at a venue."""
+        ...
+
     def time_ns(self) -> int:
         """Return the time, nanoseconds since the epoch. Tests turn this clock."""
         ...
@@ -158,6 +163,11 @@ class Venue(ABC):
     @abstractmethod
     def capabilities(self) -> Capabilities:
         """What the venue can do. Constant while it is open."""
+
+    @property
+    def height(self) -> int | None:
+        """The venue's block height as last heard, where it has one. Asks nobody; read at each translation."""
+        return None
 
     @abstractmethod
     def translate(self, command: Command, context: TranslateContext) -> VenueRequest:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from decimal import Decimal
 from uuid import uuid4
@@ -88,6 +89,17 @@ async def test_balances_and_positions_are_updated_one_by_one(desk: Desk) -> None
     flat = replace(short, qty=Decimal(0), entry_px=Decimal("65000.5"))
     await desk.store.put_positions(desk.account_id, [flat])
     assert list(await desk.store.list_positions(desk.account_id)) == [flat]
+
+
+async def test_client_numbers_are_given_once(desk: Desk) -> None:
+    store, account_id = desk.store, desk.account_id
+    assert await store.take_client_numbers(account_id, count=10, first=500) == range(500, 510)
+    assert await store.take_client_numbers(account_id, count=3, first=1) == range(510, 513)
+    taken = await asyncio.gather(
+        *(store.take_client_numbers(account_id, count=5, first=0) for _ in range(10))
+    )
+    numbers = [n for block in taken for n in block]
+    assert sorted(numbers) == list(range(513, 563))
 
 
 async def test_halts_are_replaced_and_ended(store: AnyStore) -> None:

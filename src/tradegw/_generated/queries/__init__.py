@@ -30,6 +30,7 @@ from .rows import (
     OrdersRow,
     PingRow,
     SchemaMigrationRow,
+    TakeClientNumbersRow,
     UnmatchedFillRow,
 )
 from .sqlite import SqliteQueries
@@ -64,5 +65,6 @@ __all__ = [
     "Queries",
     "SchemaMigrationRow",
     "SqliteQueries",
+    "TakeClientNumbersRow",
     "UnmatchedFillRow",
 ]

@@ -32,6 +32,7 @@ from .rows import (
     OrdersRow,
     PingRow,
     SchemaMigrationRow,
+    TakeClientNumbersRow,
     UnmatchedFillRow,
 )
 
@@ -84,6 +85,11 @@ ON CONFLICT (account_id, symbol) DO UPDATE SET
 """
 _LIST_POSITIONS = """
 SELECT symbol, qty, entry_px, time_ns FROM position WHERE account_id = $1 ORDER BY symbol
+"""
+_TAKE_CLIENT_NUMBERS = """
+INSERT INTO client_number (account_id, next_number) VALUES ($1, $2)
+ON CONFLICT (account_id) DO UPDATE SET next_number = client_number.next_number + $3
+RETURNING next_number
 """
 _INSERT_COMMAND = """
 INSERT INTO command (
@@ -522,6 +528,19 @@ class PostgresQueries:
         """An account's positions, in the order of their symbols."""
         rows = await (await self._cursor.execute(_LIST_POSITIONS, (account_id,))).fetchall()
         return [ListPositionsRow(*row) for row in rows]
+
+    async def take_client_numbers(
+        self,
+        *,
+        account_id: UUID,
+        first_end: int,
+        count: int,
+    ) -> TakeClientNumbersRow | None:
+        """Take a block of numbers of an account, and return its end: `first_end` if it never took any."""
+        row = await (
+            await self._cursor.execute(_TAKE_CLIENT_NUMBERS, (account_id, first_end, count))
+        ).fetchone()
+        return None if row is None else TakeClientNumbersRow(*row)
 
     async def insert_command(
         self,

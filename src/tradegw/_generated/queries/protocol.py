@@ -34,6 +34,7 @@ from .rows import (
     OrdersRow,
     PingRow,
     SchemaMigrationRow,
+    TakeClientNumbersRow,
     UnmatchedFillRow,
 )
 
@@ -108,6 +109,16 @@ class Queries(Protocol):
         account_id: UUID,
     ) -> list[ListPositionsRow]:
         """An account's positions, in the order of their symbols."""
+        ...
+
+    async def take_client_numbers(
+        self,
+        *,
+        account_id: UUID,
+        first_end: int,
+        count: int,
+    ) -> TakeClientNumbersRow | None:
+        """Take a block of numbers of an account, and return its end: `first_end` if it never took any."""
         ...
 
     async def insert_command(

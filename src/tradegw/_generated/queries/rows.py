@@ -43,6 +43,13 @@ class ListPositionsRow:
 
 
 @dataclass(frozen=True, slots=True)
+class TakeClientNumbersRow:
+    """A row of `take_client_numbers`."""
+
+    next_number: int
+
+
+@dataclass(frozen=True, slots=True)
 class CommandRow:
     """A row of `command`."""
 

@@ -34,6 +34,7 @@ from .rows import (
     OrdersRow,
     PingRow,
     SchemaMigrationRow,
+    TakeClientNumbersRow,
     UnmatchedFillRow,
 )
 
@@ -82,6 +83,11 @@ ON CONFLICT (account_id, symbol) DO UPDATE SET
 """
 _LIST_POSITIONS = """
 SELECT symbol, qty, entry_px, time_ns FROM position WHERE account_id = ? ORDER BY symbol
+"""
+_TAKE_CLIENT_NUMBERS = """
+INSERT INTO client_number (account_id, next_number) VALUES (?, ?)
+ON CONFLICT (account_id) DO UPDATE SET next_number = client_number.next_number + ?
+RETURNING next_number
 """
 _INSERT_COMMAND = """
 INSERT INTO command (
@@ -426,7 +432,7 @@ class SqliteQueries:
 
     Args:
         connection: In autocommit mode (`isolation_level=None`), rows as plain tuples, and with
-            `cached_statements` above the number of queries here (46): a statement that the
+            `cached_statements` above the number of queries here (47): a statement that the
             connection forgot is parsed again.
     """
 
@@ -536,6 +542,17 @@ class SqliteQueries:
             )
             for row in self._execute(_LIST_POSITIONS, (str(account_id),))
         ]
+
+    async def take_client_numbers(
+        self,
+        *,
+        account_id: UUID,
+        first_end: int,
+        count: int,
+    ) -> TakeClientNumbersRow | None:
+        """Take a block of numbers of an account, and return its end: `first_end` if it never took any."""
+        row = self._execute(_TAKE_CLIENT_NUMBERS, (str(account_id), first_end, count)).fetchone()
+        return None if row is None else TakeClientNumbersRow(row[0])
 
     async def insert_command(
         self,
