@@ -381,10 +381,6 @@ class Host:
         assert self._mock is not None
         return self._mock.maker
 
-    def listen(self, listener: Callable[[Change], None]) -> None:
-        """Hear of each change once it is committed, from now on."""
-        self._listeners.append(listener)
-
     @property
     def exchange(self) -> Exchange:
         """The exchange itself, to look at. What it shows may not be committed yet.
@@ -453,6 +449,11 @@ class Host:
             feed = self._feeds[account] = Feed(first, keep=self.settings.feed_keep)
         return feed
 
+    def listen(self, listener: Callable[[Change], None]) -> Callable[[], None]:
+        """Hear of each change once it is committed, in order; call the result to stop."""
+        self._listeners.append(listener)
+        return lambda: self._listeners.remove(listener)
+
     def _on_change(self, change: Change) -> None:
         self._latest = change.number
         if self._mock is not None and self._mock.store is not None:
@@ -465,7 +466,7 @@ class Host:
     def _tell(self, change: Change) -> None:
         for event in change.events:
             self._feed(event.account).publish(event)
-        for listener in self._listeners:
+        for listener in tuple(self._listeners):
             listener(change)
 
     # --- commits --------------------------------------------------------------------------------

@@ -23,6 +23,7 @@ from tradegw_mock.exchange import (
 )
 from tradegw_mock.requests import (
     BATCH_MAX,
+    PAGE,
     PAGE_MAX,
     Answer,
     Batch,
@@ -93,6 +94,7 @@ def carry_out(
                 client_order_id=request.client_order_id,
                 order_qty=request.order_qty,
                 price=request.price,
+                new_client_order_id=request.new_client_order_id,
                 valid_until_ns=request.valid_until_ns,
             )
             return _done(request.account, change)
@@ -304,7 +306,8 @@ def _answer(exchange: Exchange, request: Question, clock: Callable[[], int]) -> 
                 symbol=request.symbol,
                 since_ns=request.since_ns,
                 cursor=request.after,
-                limit=PAGE_MAX,
+                limit=_page(request.limit),
+                newest=request.newest,
             )
             return Listed(
                 time_ns=now_ns,
@@ -328,17 +331,21 @@ def _answer(exchange: Exchange, request: Question, clock: Callable[[], int]) -> 
             accounts = tuple(exchange.accounts())
             return Listed(time_ns=now_ns, instance_id=instance_id, accounts=accounts)
         case ListAudit():
-            records = tuple(islice(exchange.audit(after=request.after), PAGE_MAX))
+            records = tuple(islice(exchange.audit(after=request.after), PAGE))
             return Listed(
                 time_ns=now_ns,
                 instance_id=instance_id,
                 audit=tuple(
                     record for record in records if request.account in ("", record.account)
                 ),
-                next_after=records[-1].number if len(records) == PAGE_MAX else None,
+                next_after=records[-1].number if len(records) == PAGE else None,
             )
         case _:
             assert_never(request)
+
+
+def _page(limit: int) -> int:
+    return max(1, min(limit, PAGE_MAX))
 
 
 def _one_order(exchange: Exchange, request: GetOrder, now_ns: int) -> Listed:
@@ -375,11 +382,13 @@ def _fills(exchange: Exchange, request: ListFills, now_ns: int) -> Listed:
         symbol=request.symbol,
         order_id=order_id,
         since_trade_id=request.after,
-        limit=PAGE_MAX,
+        limit=_page(request.limit),
+        newest=request.newest,
     )
+    more = len(fills) >= _page(request.limit) and not request.newest
     return Listed(
         time_ns=now_ns,
         instance_id=exchange.instance_id,
         fills=tuple(fill for fill in fills if fill.time_ns >= request.since_ns),
-        next_after=fills[-1].trade_id if len(fills) >= PAGE_MAX else None,
+        next_after=fills[-1].trade_id if more else None,
     )

@@ -56,7 +56,9 @@ __all__ = [
     "expected_answer",
 ]
 
-PAGE_MAX: Final = 500
+PAGE: Final = 500
+"""Items of a list, unless another `limit` is asked for, up to the next."""
+PAGE_MAX: Final = 1000
 BATCH_MAX: Final = 100
 
 
@@ -127,6 +129,7 @@ class Replace(Request, frozen=True, kw_only=True, tag="replace"):
     client_order_id: str | None = None
     order_qty: Decimal | None = None
     price: Decimal | None = None
+    new_client_order_id: str | None = None
     valid_until_ns: int | None = None
 
 
@@ -177,11 +180,17 @@ class ListOpenOrders(Request, frozen=True, kw_only=True, tag="open_orders"):
 
 
 class ListOrders(Request, frozen=True, kw_only=True, tag="orders"):
-    """Ask for orders, open and closed, by rising id; without account for those of all."""
+    """Ask for orders, open and closed, by rising id; without account for those of all.
+
+    Attributes:
+        newest: The last ones rather than the first; no page follows then.
+    """
 
     symbol: str | None = None
     since_ns: int = 0
     after: int = 0
+    limit: int = PAGE
+    newest: bool = False
 
 
 class ListFills(Request, frozen=True, kw_only=True, tag="fills"):
@@ -190,6 +199,7 @@ class ListFills(Request, frozen=True, kw_only=True, tag="fills"):
     Attributes:
         client_order_id: Only of that order; like `order_id`, for an account.
         since_ns: Only of this time or later; a page may then hold few of them, and still not be the last.
+        newest: The last ones rather than the first; no page follows then.
     """
 
     symbol: str | None = None
@@ -197,6 +207,8 @@ class ListFills(Request, frozen=True, kw_only=True, tag="fills"):
     client_order_id: str | None = None
     since_ns: int = 0
     after: int = 0
+    limit: int = PAGE
+    newest: bool = False
 
 
 class GetBalances(Request, frozen=True, kw_only=True, tag="balances"):

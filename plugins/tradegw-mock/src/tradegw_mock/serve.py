@@ -17,7 +17,7 @@ from msgspec import Struct
 
 from tradegw_mock.admin import routes as admin
 from tradegw_mock.app import make_web_app
-from tradegw_mock.binance import rest
+from tradegw_mock.binance.doors import BinanceDoors
 from tradegw_mock.chaos import Scenario
 from tradegw_mock.clocks import VirtualClock
 from tradegw_mock.exchange import KeyKind
@@ -113,11 +113,17 @@ async def serve(options: ServeOptions, announce: Callable[[Serving], None]) -> N
         ]
         for fault in options.scenario.fault:
             await host.faults.inject(fault)
-        app = make_web_app(rest.routes(host), admin.routes(host))
+        binance = BinanceDoors(host, options.settings, seed=options.seed)
         async with (
-            serve_web(app, options.host, options.port) as web,
+            serve_web(
+                lambda cutter: make_web_app(binance.routes(cutter), admin.routes(host)),
+                options.host,
+                options.port,
+            ) as web,
+            binance.run(),
             open_door(host, options.host, options.native_port) as door,
         ):
+            host.faults.on_restart(web.cut_all)
             at = _shown(web.address)
             announce(
                 Serving(

@@ -5,6 +5,9 @@ native_port = 8101
 liquidity = "maker"
 step_interval_s = 1.0
 
+[limits]
+orders_per_10_seconds = 100
+
 [[accounts]]
 name = "account-1"
 balances = { BTC = "10", USDT = "1000000" }
@@ -19,6 +22,7 @@ from pathlib import Path
 import msgspec
 
 from tradegw import parse_decimal
+from tradegw_mock.binance.limits import LimitSettings
 from tradegw_mock.config import Liquidity
 
 __all__ = ["AccountSettings", "ServeSettings", "SettingsError", "read_settings"]
@@ -68,12 +72,17 @@ class ServeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         native_port: Port of the native door. Default: the one after `--port`; a free one beside a free one.
         liquidity: `maker` quotes around a random walk; with `none` only the users' own orders meet.
         step_interval_s: Seconds between two steps of the maker's prices; 0 holds them still.
+        listen_keys: Whether user data streams open by listen key, too. Binance ended that on 2026-02-20;
+            off, they are answered 410 as they are there.
+        limits: The limits of the Binance-compatible doors.
         accounts: Accounts to open and fund.
     """
 
     native_port: int | None = None
     liquidity: Liquidity = "maker"
     step_interval_s: float = 1.0
+    listen_keys: bool = True
+    limits: LimitSettings = LimitSettings()
     accounts: tuple[AccountSettings, ...] = (
         AccountSettings(name="account-1"),
         AccountSettings(name="account-2"),

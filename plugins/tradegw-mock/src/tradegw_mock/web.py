@@ -4,18 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import AsyncGenerator, Generator
+from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import asynccontextmanager, contextmanager
-from typing import Final
+from typing import Any, Final, Protocol
 
 import uvicorn
 from starlette.types import ASGIApp
 from typing_extensions import override
 
-__all__ = ["WebServer", "serve_web"]
+__all__ = ["Cutter", "WebServer", "serve_web"]
 
 _GRACE_S: Final = 5
 _FRAME_MAX: Final = 256 * 1024
+
+
+class Cutter(Protocol):
+    """Who can cut a client's connection."""
+
+    def cut(self, client: tuple[str, int]) -> None:
+        """Cut it without a word, as a network does."""
+        ...
 
 
 class WebServer:
@@ -25,28 +33,35 @@ class WebServer:
         address: Address and port that it listens on.
     """
 
-    def __init__(self, server: _Server, address: tuple[str, int]) -> None:
+    def __init__(self, address: tuple[str, int]) -> None:
         self.address = address
-        self._server = server
+        self.server: _Server | None = None
 
     def cut(self, client: tuple[str, int]) -> None:
         """Cut a client's connection without a word, as a network does."""
-        for connection in list(self._server.server_state.connections):
+        for connection in self._connections():
             # Not all of uvicorn's protocols know it; ours, chosen below, do.
             if getattr(connection, "client", None) == client:
                 connection.transport.abort()
 
     def cut_all(self) -> None:
         """Cut every connection."""
-        for connection in list(self._server.server_state.connections):
+        for connection in self._connections():
             connection.transport.abort()
+
+    def _connections(self) -> list[Any]:
+        assert self.server is not None
+        return list(self.server.server_state.connections)
 
 
 @asynccontextmanager
-async def serve_web(app: ASGIApp, address: str, port: int) -> AsyncGenerator[WebServer]:
+async def serve_web(
+    make_app: Callable[[Cutter], ASGIApp], address: str, port: int
+) -> AsyncGenerator[WebServer]:
     """Serve HTTP and WebSockets until left; then requests in flight get five seconds.
 
     Args:
+        make_app: Makes the application, which may cut its clients' connections.
         port: 0 picks a free one.
 
     Raises:
@@ -55,9 +70,10 @@ async def serve_web(app: ASGIApp, address: str, port: int) -> AsyncGenerator[Web
     # Bound here, so that the port is known and a failure is ours to explain.
     listening = _listen(address, port)
     try:
-        server = _Server(
+        web = WebServer(listening.getsockname()[:2])
+        server = web.server = _Server(
             uvicorn.Config(
-                app,
+                make_app(web),
                 log_config=None,
                 access_log=False,
                 lifespan="off",
@@ -81,7 +97,7 @@ async def serve_web(app: ASGIApp, address: str, port: int) -> AsyncGenerator[Web
             if serving.done():
                 await serving
                 raise OSError(f"HTTP cannot serve on {address}:{port}")
-            yield WebServer(server, listening.getsockname()[:2])
+            yield web
         finally:
             waiting.cancel()
             server.should_exit = True

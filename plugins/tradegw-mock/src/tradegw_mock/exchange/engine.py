@@ -27,10 +27,17 @@ from .model import (
     OrderRequest,
     OrdStatus,
     OrdType,
+    Print,
     Side,
     TimeInForce,
 )
-from .rules import check_notional, check_price, check_qty, check_request
+from .rules import (
+    check_client_order_id,
+    check_notional,
+    check_price,
+    check_qty,
+    check_request,
+)
 
 _BUY = Side.BUY
 _MAKER = Liquidity.MAKER
@@ -76,12 +83,8 @@ class Engine(Matching):
         instrument = market.instrument
         last = market.last_price
         check_request(instrument, request, now_ns=draft.time_ns, last_price=last)
-        if request.client_order_id is not None and request.client_order_id in account.by_client_id:
-            raise Refusal(
-                RefusalCode.DUPLICATE_CLIENT_ORDER_ID,
-                f"client order id {request.client_order_id!r} belongs to open order "
-                f"{account.by_client_id[request.client_order_id]}",
-            )
+        if request.client_order_id is not None:
+            self._refuse_duplicate(account, request.client_order_id)
         trigger = request.trigger_price
         if trigger is not None and last is not None:
             rising = fires_rising(request.side, request.ord_type)
@@ -146,6 +149,7 @@ class Engine(Matching):
         *,
         order_qty: Decimal | None,
         price: Decimal | None,
+        new_client_order_id: str | None = None,
     ) -> None:
         """Change total quantity or price of an open order, which keeps its id.
 
@@ -176,6 +180,11 @@ class Engine(Matching):
             )
         if order.post_only:
             self._refuse_crossing(market, order.side, new_price)
+        client_order_id = order.client_order_id
+        if new_client_order_id is not None and new_client_order_id != client_order_id:
+            client_order_id = new_client_order_id
+            check_client_order_id(client_order_id)
+            self._refuse_duplicate(account, client_order_id)
         leaves = new_qty - order.cum_qty
         buy = order.side is _BUY
         asset = instrument.quote if buy else instrument.base
@@ -187,11 +196,15 @@ class Engine(Matching):
         keeps_place = new_price == order.price and new_qty <= order.order_qty
         changed = replace(
             order,
+            client_order_id=client_order_id,
             order_qty=new_qty,
             price=new_price,
             held=held,
             updated_time_ns=draft.time_ns,
         )
+        if client_order_id != order.client_order_id:
+            account.closed(order)
+            account.opened(changed)
         self.open[order.order_id] = changed
         draft.record(account, ExecType.REPLACED, changed)
         if order.is_waiting:
@@ -295,10 +308,26 @@ class Engine(Matching):
         """Tell whether an order's time has come."""
         return bool(self._expiries) and self._expiries[0][0] <= time_ns
 
-    def mark(self, draft: Draft, market: Market, price: Decimal) -> None:
-        """Let a trade among others print: the last price moves, no account does."""
-        if price != market.last_price:
-            self._print(draft, market, price)
+    def mark(
+        self, draft: Draft, market: Market, price: Decimal, *, side: Side, qty: Decimal
+    ) -> None:
+        """Let a trade among others print: the last price moves, no account does.
+
+        Args:
+            side: The taker's.
+        """
+        self.trade_id += 1
+        draft.tape.append(
+            Print(
+                trade_id=self.trade_id,
+                symbol=market.instrument.symbol,
+                side=side,
+                price=price,
+                qty=qty,
+                time_ns=draft.time_ns,
+            )
+        )
+        self._print(draft, market, price)
 
     def fire_triggers(self, draft: Draft) -> None:
         """Let the stops that prints have reached go to work, in order of acceptance.
@@ -331,6 +360,14 @@ class Engine(Matching):
             )
             if account.kind is AccountKind.MAKER:
                 market.quotes[order.side, order.price] = order.order_id
+
+    def _refuse_duplicate(self, account: Account, client_order_id: str) -> None:
+        if client_order_id in account.by_client_id:
+            raise Refusal(
+                RefusalCode.DUPLICATE_CLIENT_ORDER_ID,
+                f"client order id {client_order_id!r} belongs to open order "
+                f"{account.by_client_id[client_order_id]}",
+            )
 
     def _wait(self, market: Market, order: Order, trigger: Decimal) -> None:
         rising = fires_rising(order.side, order.ord_type)

@@ -36,6 +36,7 @@ from .model import (
     OrderRequest,
     ReferencePrice,
 )
+from .rules import check_request
 
 _API_KEY: Final = re.compile(r"[a-zA-Z0-9_-]{8,128}")
 _SECRET_MAX: Final = 4000
@@ -234,6 +235,19 @@ class Exchange(Core):
             valid_until_ns=valid_until_ns,
         )
 
+    def check_order(self, account: str, request: OrderRequest) -> None:
+        """Refuse what could not be an order on any state of book and funds, without placing it.
+
+        Raises:
+            Refusal: UNKNOWN_ACCOUNT, UNKNOWN_SYMBOL, or the first rule that the request breaks.
+        """
+        self._ledger.account(account)
+        market = self._engine.market(request.symbol)
+        with localcontext(EXACT):
+            check_request(
+                market.instrument, request, now_ns=self._clock(), last_price=market.last_price
+            )
+
     def cancel(
         self,
         account: str,
@@ -270,11 +284,15 @@ class Exchange(Core):
         client_order_id: str | None = None,
         order_qty: Decimal | None = None,
         price: Decimal | None = None,
+        new_client_order_id: str | None = None,
         valid_until_ns: int | None = None,
     ) -> Change:
         """Change price or total quantity (fills included) of an open order, which keeps its id.
 
         It keeps its place in the queue only when the price stays and the quantity does not grow.
+
+        Args:
+            new_client_order_id: What it is called from now on; None for as before.
 
         Raises:
             Refusal: The order stands as it was.
@@ -283,7 +301,14 @@ class Exchange(Core):
         def act(draft: Draft) -> Order:
             order = self._open_order(account, order_id, client_order_id)
             found = self._ledger.account(account)
-            self._engine.replace(draft, found, order, order_qty=order_qty, price=price)
+            self._engine.replace(
+                draft,
+                found,
+                order,
+                order_qty=order_qty,
+                price=price,
+                new_client_order_id=new_client_order_id,
+            )
             return order
 
         return self._run(
@@ -291,7 +316,12 @@ class Exchange(Core):
             account,
             act,
             client_order_id=client_order_id,
-            arguments=_given(order_id=order_id, order_qty=order_qty, price=price),
+            arguments=_given(
+                order_id=order_id,
+                order_qty=order_qty,
+                price=price,
+                new_client_order_id=new_client_order_id,
+            ),
             valid_until_ns=valid_until_ns,
         )
 
@@ -411,12 +441,14 @@ class Exchange(Core):
         since_ns: int = 0,
         cursor: int = 0,
         limit: int = 500,
+        newest: bool = False,
     ) -> OrderPage:
         """List orders, open and closed, by rising id, of one account or (None) of all.
 
         Args:
             since_ns: Only orders updated at or after this time.
             cursor: Only orders with an id above; a page's `next_cursor` goes on from it.
+            newest: The last ones rather than the first; no page follows then.
         """
         if account is None:
             open_orders = list(self._engine.open.values())
@@ -428,7 +460,8 @@ class Exchange(Core):
             symbol=symbol,
             since_ns=since_ns,
             after=cursor,
-            limit=limit + 1,
+            limit=limit if newest else limit + 1,
+            newest=newest,
         )
         more = len(orders) > limit
         orders = orders[:limit]
@@ -442,8 +475,9 @@ class Exchange(Core):
         order_id: int | None = None,
         since_trade_id: int = 0,
         limit: int = 500,
+        newest: bool = False,
     ) -> list[Fill]:
-        """List fills with a trade id above `since_trade_id`, by rising id.
+        """List the first fills, or the newest, with a trade id above `since_trade_id`, by rising id.
 
         For all accounts (None) both sides of a trade are listed, and never parted: one more than
         `limit` may come.
@@ -451,7 +485,12 @@ class Exchange(Core):
         if account is not None:
             self._ledger.account(account)
         return self._history.list_fills(
-            account=account, symbol=symbol, order_id=order_id, after=since_trade_id, limit=limit
+            account=account,
+            symbol=symbol,
+            order_id=order_id,
+            after=since_trade_id,
+            limit=limit,
+            newest=newest,
         )
 
     def balances(self, account: str) -> dict[str, Balance]:
@@ -483,6 +522,24 @@ class Exchange(Core):
     def instruments(self) -> list[Instrument]:
         """List what trades."""
         return list(self._instruments.values())
+
+    @property
+    def last_change(self) -> int:
+        """Number of the latest change."""
+        return self._change_number
+
+    @property
+    def last_trade_id(self) -> int:
+        """Id of the latest trade."""
+        return self._engine.trade_id
+
+    def count_open_orders(self, account: str) -> int:
+        """Count the open orders of an account.
+
+        Raises:
+            Refusal: UNKNOWN_ACCOUNT.
+        """
+        return len(self._ledger.account(account).open_ids)
 
     def reference_price(self, symbol: str) -> ReferencePrice:
         """Give the last price and the touch.

@@ -23,7 +23,8 @@ BOUND_WITH_ARCHIVE: Final = 10_000
 class Archive(Protocol):
     """A durable past, as last committed; of orders it tells the closed ones.
 
-    Lists rise by number, begin after a cursor, and hold at most `limit`.
+    Lists begin after a cursor, and hold at most `limit`: the first ones by rising number or, of
+    those with `newest`, the last ones by falling number.
     """
 
     def find_order(self, order_id: int) -> Order | None:
@@ -35,7 +36,14 @@ class Archive(Protocol):
         ...
 
     def list_orders(
-        self, account: str | None, symbol: str | None, since_ns: int, after: int, limit: int
+        self,
+        account: str | None,
+        symbol: str | None,
+        since_ns: int,
+        after: int,
+        limit: int,
+        *,
+        newest: bool = False,
     ) -> list[Order]:
         """List closed orders updated at or after a time."""
         ...
@@ -47,6 +55,8 @@ class Archive(Protocol):
         order_id: int | None,
         after: int,
         limit: int,
+        *,
+        newest: bool = False,
     ) -> list[Fill]:
         """List fills; `after` is a trade id."""
         ...
@@ -155,11 +165,12 @@ class History:
         since_ns: int,
         after: int,
         limit: int,
+        newest: bool = False,
     ) -> list[Order]:
-        """List orders by rising id; memory knows the open ones best."""
+        """List the first orders, or the newest, by rising id; memory knows the open ones best."""
         found: dict[int, Order] = {}
         if self._archive is not None:
-            rows = self._archive.list_orders(account, symbol, since_ns, after, limit)
+            rows = self._archive.list_orders(account, symbol, since_ns, after, limit, newest=newest)
             found = {order.order_id: order for order in rows}
 
         def wanted(order: Order) -> bool:
@@ -167,7 +178,8 @@ class History:
 
         ids = self._closed_ids.get(account, [])
         taken = 0
-        for index in range(bisect_right(ids, after), len(ids)):
+        indices = range(bisect_right(ids, after), len(ids))
+        for index in reversed(indices) if newest else indices:
             order = self._closed[ids[index]]
             if wanted(order):
                 found[order.order_id] = order
@@ -177,7 +189,9 @@ class History:
         for order in open_orders:
             if order.order_id > after and wanted(order):
                 found[order.order_id] = order
-        return [found[order_id] for order_id in sorted(found)[:limit]]
+        numbers = sorted(found)
+        numbers = numbers[-limit:] if newest else numbers[:limit]
+        return [found[order_id] for order_id in numbers]
 
     def list_fills(
         self,
@@ -187,14 +201,17 @@ class History:
         order_id: int | None,
         after: int,
         limit: int,
+        newest: bool = False,
     ) -> list[Fill]:
-        """List fills by rising trade id, the maker's side of a trade first.
+        """List the first fills, or the newest, by rising trade id, the maker's side of a trade first.
 
         One more than `limit` come where the cut would part the two sides of a trade.
         """
         found: dict[tuple[int, str], Fill] = {}
         if self._archive is not None:
-            rows = self._archive.list_fills(account, symbol, order_id, after, limit + 1)
+            rows = self._archive.list_fills(
+                account, symbol, order_id, after, limit + 1, newest=newest
+            )
             found = {(fill.trade_id, fill.liquidity): fill for fill in rows}
         if order_id is not None:
             recent = self._fills_of_order.get(order_id, [])
@@ -203,7 +220,8 @@ class History:
         else:
             recent = self._fills.items
         taken = 0
-        for index in range(bisect_right(recent, after, key=_trade_id_of), len(recent)):
+        indices = range(bisect_right(recent, after, key=_trade_id_of), len(recent))
+        for index in reversed(indices) if newest else indices:
             fill = recent[index]
             if account is not None and fill.account != account:
                 continue
@@ -212,7 +230,13 @@ class History:
                 taken += 1
                 if taken > limit:
                     break
-        keys = sorted(found)[: limit + 1]
+        keys = sorted(found)
+        if newest:
+            keys = keys[-limit - 1 :]
+            if len(keys) > limit and keys[0][0] != keys[1][0]:
+                del keys[0]
+            return [found[key] for key in keys]
+        keys = keys[: limit + 1]
         if len(keys) > limit and keys[-1][0] != keys[-2][0]:
             keys.pop()
         return [found[key] for key in keys]

@@ -144,9 +144,19 @@ class Maker:
                     engine.cancel(draft, order, reason=Reason.QUOTE_WITHDRAWN)
         for side in (Side.BUY, Side.SELL):
             self._sweep(engine, draft, market, side, price)
-        engine.mark(draft, market, price)
+        self._mark(engine, draft, market, price)
         for side, level in wanted:
             self._fill_level(engine, draft, market, side, level)
+
+    def _mark(self, engine: Engine, draft: Draft, market: Market, price: Decimal) -> None:
+        """Let others trade at the price, a little of what stands there."""
+        last = market.last_price
+        if price == last:
+            return
+        rng = Random(f"{self._seed}:{market.instrument.symbol}:print:{market.path_step}:{price:f}")
+        qty = self._least_qty(market, price) * rng.randint(1, 200)
+        side = Side.BUY if last is None or price > last else Side.SELL
+        engine.mark(draft, market, price, side=side, qty=min(qty, market.instrument.max_qty))
 
     def _sweep(
         self, engine: Engine, draft: Draft, market: Market, side: Side, price: Decimal

@@ -16,6 +16,7 @@ from .model import (
     MarketState,
     Order,
     OrderEvent,
+    Print,
     Side,
 )
 
@@ -75,6 +76,7 @@ class Draft:
         self.markets: dict[str, Market] = {}
         self.api_keys: list[ApiKey] = []
         self.deleted_api_keys: list[str] = []
+        self.tape: list[Print] = []
         # Lowest and highest print of each symbol since its triggers were looked at.
         self.prints: dict[str, tuple[Decimal, Decimal]] = {}
 

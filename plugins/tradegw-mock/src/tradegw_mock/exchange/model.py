@@ -261,6 +261,20 @@ class Fill(Value, frozen=True):
     time_ns: int
 
 
+class Print(Value, frozen=True):
+    """A trade among others: it moves the last price and no account. Shares its ids with `Fill`.
+
+    `side` is the taker's.
+    """
+
+    trade_id: int
+    symbol: str
+    side: Side
+    price: Decimal
+    qty: Decimal
+    time_ns: int
+
+
 class Balance(Value, frozen=True):
     """What an account has of one asset."""
 
@@ -295,12 +309,16 @@ class OrderEvent(Value, frozen=True, tag="order"):
 
 
 class BalanceEvent(Value, frozen=True, tag="balance"):
-    """The balances that one change moved, and where they stand after it; last of its events."""
+    """The balances that one change moved, and where they stand after it; last of its events.
+
+    `is_funding` tells deposits and withdrawals from what trading moved.
+    """
 
     account: str
     seq: int
     time_ns: int
     balances: tuple[BalanceChange, ...]
+    is_funding: bool = False
 
 
 Event = OrderEvent | BalanceEvent
@@ -421,6 +439,7 @@ class Change(Value, frozen=True):
     counters: Counters
     api_keys: tuple[ApiKey, ...] = ()
     deleted_api_keys: tuple[str, ...] = ()
+    prints: tuple[Print, ...] = ()
 
     def fills_of(self, order_id: int) -> tuple[Fill, ...]:
         """Give the fills of one order that this change made."""

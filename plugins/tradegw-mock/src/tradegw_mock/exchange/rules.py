@@ -56,12 +56,8 @@ def check_request(
 
 
 def _check_fields(request: OrderRequest) -> None:
-    client_order_id = request.client_order_id
-    if client_order_id is not None and not _CLIENT_ORDER_ID.fullmatch(client_order_id):
-        raise Refusal(
-            RefusalCode.BAD_CLIENT_ORDER_ID,
-            f"a client order id has 1 to 36 letters, digits or .:/_-, found {client_order_id[:40]!r}",
-        )
+    if request.client_order_id is not None:
+        check_client_order_id(request.client_order_id)
     has_limit = request.ord_type in LIMIT_TYPES
     if has_limit != (request.price is not None):
         raise _malformed(request, "price is missing" if has_limit else "price is not for this type")
@@ -88,6 +84,19 @@ def _check_fields(request: OrderRequest) -> None:
 
 def _malformed(request: OrderRequest, text: str) -> Refusal:
     return Refusal(RefusalCode.MALFORMED, f"{request.ord_type} order: {text}")
+
+
+def check_client_order_id(client_order_id: str) -> None:
+    """Refuse a client order id that is none.
+
+    Raises:
+        Refusal: BAD_CLIENT_ORDER_ID.
+    """
+    if not _CLIENT_ORDER_ID.fullmatch(client_order_id):
+        raise Refusal(
+            RefusalCode.BAD_CLIENT_ORDER_ID,
+            f"a client order id has 1 to 36 letters, digits or .:/_-, found {client_order_id[:40]!r}",
+        )
 
 
 def check_price(instrument: Instrument, price: Decimal, field: str) -> None:

@@ -155,7 +155,6 @@ _FIXED: Final = frozenset(
         "order_id",
         "account",
         "symbol",
-        "client_order_id",
         "side",
         "ord_type",
         "time_in_force",

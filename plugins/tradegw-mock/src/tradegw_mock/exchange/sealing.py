@@ -34,7 +34,7 @@ def seal(
     """Make the change of a request; `audit_number` is the last before it."""
     ledger = engine.ledger
     balances = ledger.take_changes()
-    _tell_balances(draft, ledger, balances)
+    _tell_balances(draft, ledger, balances, is_funding=request.operation in _FUNDING)
     if order is not None:
         order = draft.orders.get(order.order_id, order)
         request = replace(request, order_id=order.order_id)
@@ -71,6 +71,7 @@ def seal(
         ),
         api_keys=tuple(draft.api_keys),
         deleted_api_keys=tuple(draft.deleted_api_keys),
+        prints=tuple(draft.tape),
     )
 
 
@@ -111,7 +112,9 @@ def _clean(text: str | None) -> str | None:
     return text and text[:100].encode(errors="backslashreplace").decode()
 
 
-def _tell_balances(draft: Draft, ledger: Ledger, balances: tuple[BalanceChange, ...]) -> None:
+def _tell_balances(
+    draft: Draft, ledger: Ledger, balances: tuple[BalanceChange, ...], *, is_funding: bool
+) -> None:
     """End each user's events with one of the balances that moved."""
     by_account: dict[str, list[BalanceChange]] = {}
     for item in balances:
@@ -127,5 +130,6 @@ def _tell_balances(draft: Draft, ledger: Ledger, balances: tuple[BalanceChange, 
                     seq=account.last_event,
                     time_ns=draft.time_ns,
                     balances=tuple(moved),
+                    is_funding=is_funding,
                 )
             )

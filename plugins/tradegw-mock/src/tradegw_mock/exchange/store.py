@@ -270,12 +270,20 @@ class Store:
         return orders[0] if orders else None
 
     def list_orders(
-        self, account: str | None, symbol: str | None, since_ns: int, after: int, limit: int
+        self,
+        account: str | None,
+        symbol: str | None,
+        since_ns: int,
+        after: int,
+        limit: int,
+        *,
+        newest: bool = False,
     ) -> list[Order]:
-        """List closed orders updated at or after a time, by rising id."""
+        """List closed orders updated at or after a time, by rising id; `newest`: by falling id."""
         where, values = _where(("account", account), ("symbol", symbol))
         where += " AND order_id > ? AND updated_time_ns >= ? AND is_open = 0"
-        return self._orders(where, (*values, after, since_ns), limit)
+        direction = "DESC" if newest else "ASC"
+        return self._orders(where, (*values, after, since_ns), limit, direction)
 
     def list_fills(
         self,
@@ -284,10 +292,14 @@ class Store:
         order_id: int | None,
         after: int,
         limit: int,
+        *,
+        newest: bool = False,
     ) -> list[Fill]:
-        """List fills by rising trade id, the maker's side first."""
+        """List fills by rising trade id, the maker's side first; `newest`: the other way round."""
         where, values = _where(("account", account), ("symbol", symbol), ("order_id", order_id))
-        sql = f"{SELECT_FILL} WHERE {where} AND trade_id > ? ORDER BY trade_id, liquidity LIMIT ?"
+        direction = "DESC" if newest else "ASC"
+        by = f"trade_id {direction}, liquidity {direction}"
+        sql = f"{SELECT_FILL} WHERE {where} AND trade_id > ? ORDER BY {by} LIMIT ?"
         rows = self._read(sql, (*values, after, limit))
         return [value_of(Fill, FILL_FIELDS, columns) for columns in rows]
 
