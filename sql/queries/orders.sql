@@ -5,7 +5,7 @@ INSERT INTO orders (
     price, trigger_price, trigger_by, trailing_offset, expire_time_ns, post_only, reduce_only,
     max_slippage_bps, client_order_id, idempotency_key, tags, ord_status, in_doubt, reason, text,
     cum_qty, leaves_qty, cum_quote, avg_px, origin, triggered, generation, acknowledged, closed_by,
-    pending, pending_terms, venue_order_id, venue_client_order_id, send_by_ns, created_time_ns,
+    pending, pending_terms, queued, venue_order_id, venue_client_order_id, send_by_ns, created_time_ns,
     updated_time_ns, closed_time_ns, seq
 )
 VALUES (
@@ -13,7 +13,7 @@ VALUES (
     :quote_qty?, :price?, :trigger_price?, :trigger_by?, :trailing_offset?, :expire_time_ns?,
     :post_only, :reduce_only, :max_slippage_bps?, :client_order_id?, :idempotency_key?, :tags,
     :ord_status, :in_doubt, :reason, :text, :cum_qty, :leaves_qty, :cum_quote, :avg_px?, :origin,
-    :triggered, :generation, :acknowledged, :closed_by?, :pending?, :pending_terms?,
+    :triggered, :generation, :acknowledged, :closed_by?, :pending?, :pending_terms?, :queued,
     :venue_order_id?, :venue_client_order_id?, :send_by_ns, :created_time_ns, :updated_time_ns,
     :closed_time_ns?, :seq
 )
@@ -40,6 +40,7 @@ UPDATE orders SET
     closed_by = :closed_by?,
     pending = :pending?,
     pending_terms = :pending_terms?,
+    queued = :queued,
     venue_order_id = :venue_order_id?,
     venue_client_order_id = :venue_client_order_id?,
     send_by_ns = :send_by_ns,
@@ -55,7 +56,7 @@ SELECT
     price, trigger_price, trigger_by, trailing_offset, expire_time_ns, post_only, reduce_only,
     max_slippage_bps, client_order_id, idempotency_key, tags, ord_status, in_doubt, reason, text,
     cum_qty, leaves_qty, cum_quote, avg_px, origin, triggered, generation, acknowledged, closed_by,
-    pending, pending_terms, venue_order_id, venue_client_order_id, send_by_ns, created_time_ns,
+    pending, pending_terms, queued, venue_order_id, venue_client_order_id, send_by_ns, created_time_ns,
     updated_time_ns, closed_time_ns, seq
 FROM orders
 WHERE order_id = :order_id;

@@ -97,6 +97,8 @@ CREATE TABLE orders (
     pending text CHECK (pending IN ('NEW', 'CANCEL', 'REPLACE')),
     -- JSON object of the terms that a pending replace asked for.
     pending_terms text,
+    -- Whether its placement, or its pending cancel, waits here and the venue has not been asked.
+    queued boolean NOT NULL,
     venue_order_id text,
     venue_client_order_id text,
     send_by_ns bigint NOT NULL,
@@ -156,7 +158,7 @@ CREATE TABLE order_event (
         'TRADE_CORRECT', 'FILLED', 'PENDING_CANCEL', 'CANCELED', 'CANCEL_REJECTED',
         'PENDING_REPLACE', 'REPLACED', 'REPLACE_REJECTED', 'REJECTED', 'EXPIRED', 'REVIVED',
         'OVERFILL', 'EXTERNAL', 'ADOPTED', 'UNMATCHED_FILL', 'FILL_ATTACHED', 'HISTORY_GAP',
-        'VENUE_RESET'
+        'VENUE_RESET', 'DEQUEUED'
     )),
     time_ns bigint NOT NULL,
     payload bytea NOT NULL,

@@ -32,6 +32,7 @@ OTHER: dict[str, Any] = {
     "post_only": True,
     "reduce_only": True,
     "max_slippage_bps": D(1),
+    "queue_if_unavailable_s": 30.0,
     "client_order_id": "c",
     "tags": {"a": "b"},
 }
@@ -90,3 +91,10 @@ def test_operations_and_values_do_not_run_into_each_other(values: dict[str, str]
     assert one == fingerprint("op", dict(reversed(values.items())))
     assert one != fingerprint("op2", values)
     assert one != fingerprint("op", {**values, "one more": "x"})
+
+
+def test_seconds_are_the_same_however_they_came() -> None:
+    """The wire makes a float of what an embedding program gave as an int."""
+    assert fingerprint_order(a_new_order(queue_if_unavailable_s=30)) == fingerprint_order(
+        a_new_order(queue_if_unavailable_s=30.0)
+    )

@@ -82,6 +82,7 @@ orders = st.builds(
     idempotency_key=maybe_text,
     tags=tags,
     ord_status=st.sampled_from(OrdStatus),
+    queued=st.booleans(),
     in_doubt=st.lists(in_doubt(), max_size=2).map(tuple),
     reason=text,
     text=text,
@@ -174,6 +175,7 @@ def new_orders(draw: st.DrawFn) -> NewOrder:
         post_only=draw(st.booleans()),
         reduce_only=draw(st.booleans()),
         max_slippage_bps=draw(maybe_number),
+        queue_if_unavailable_s=draw(st.none() | st.floats(min_value=0.001, max_value=86_400)),
         client_order_id=draw(maybe_text),  # type: ignore[arg-type]
         idempotency_key=draw(maybe_text),
         tags=draw(tags),

@@ -106,6 +106,8 @@ CREATE TABLE orders (
     ),
     -- JSON object of the terms that a pending replace asked for.
     pending_terms TEXT,
+    -- Whether its placement, or its pending cancel, waits here and the venue has not been asked.
+    queued INTEGER NOT NULL CHECK (queued IN (0, 1)),
     venue_order_id TEXT,
     venue_client_order_id TEXT,
     send_by_ns INTEGER NOT NULL,
@@ -171,6 +173,7 @@ CREATE TABLE order_event (
         OR event_type = 'OVERFILL' OR event_type = 'EXTERNAL' OR event_type = 'ADOPTED'
         OR event_type = 'UNMATCHED_FILL' OR event_type = 'FILL_ATTACHED'
         OR event_type = 'HISTORY_GAP' OR event_type = 'VENUE_RESET'
+        OR event_type = 'DEQUEUED'
     ),
     time_ns INTEGER NOT NULL,
     payload BLOB NOT NULL,

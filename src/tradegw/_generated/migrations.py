@@ -132,6 +132,8 @@ CREATE TABLE orders (
     ),
     -- JSON object of the terms that a pending replace asked for.
     pending_terms TEXT,
+    -- Whether its placement, or its pending cancel, waits here and the venue has not been asked.
+    queued INTEGER NOT NULL CHECK (queued IN (0, 1)),
     venue_order_id TEXT,
     venue_client_order_id TEXT,
     send_by_ns INTEGER NOT NULL,
@@ -197,6 +199,7 @@ CREATE TABLE order_event (
         OR event_type = 'OVERFILL' OR event_type = 'EXTERNAL' OR event_type = 'ADOPTED'
         OR event_type = 'UNMATCHED_FILL' OR event_type = 'FILL_ATTACHED'
         OR event_type = 'HISTORY_GAP' OR event_type = 'VENUE_RESET'
+        OR event_type = 'DEQUEUED'
     ),
     time_ns INTEGER NOT NULL,
     payload BLOB NOT NULL,
@@ -448,6 +451,8 @@ CREATE TABLE orders (
     pending text CHECK (pending IN ('NEW', 'CANCEL', 'REPLACE')),
     -- JSON object of the terms that a pending replace asked for.
     pending_terms text,
+    -- Whether its placement, or its pending cancel, waits here and the venue has not been asked.
+    queued boolean NOT NULL,
     venue_order_id text,
     venue_client_order_id text,
     send_by_ns bigint NOT NULL,
@@ -507,7 +512,7 @@ CREATE TABLE order_event (
         'TRADE_CORRECT', 'FILLED', 'PENDING_CANCEL', 'CANCELED', 'CANCEL_REJECTED',
         'PENDING_REPLACE', 'REPLACED', 'REPLACE_REJECTED', 'REJECTED', 'EXPIRED', 'REVIVED',
         'OVERFILL', 'EXTERNAL', 'ADOPTED', 'UNMATCHED_FILL', 'FILL_ATTACHED', 'HISTORY_GAP',
-        'VENUE_RESET'
+        'VENUE_RESET', 'DEQUEUED'
     )),
     time_ns bigint NOT NULL,
     payload bytea NOT NULL,

@@ -57,7 +57,7 @@ from tradegw.ports import (
     Stored,
     VenueOrderRef,
 )
-from tradegw.venue import VenueTime
+from tradegw.venue import VenueAccount, VenueTime
 
 __all__ = ["NS_PER_S", "Account", "AccountSettings", "AccountState", "Meter"]
 
@@ -161,6 +161,8 @@ class Account:
         self.state = AccountState.STARTING
         self.why = "the venue has not been reached yet"
         self.venue: AccountPlugins | None = None
+        self.about: VenueAccount | None = None
+        """What the venue was when it was last open."""
         self.venue_offset_ns = 0
         self.instruments: dict[str, Instrument] = {}
         self.balances: dict[str, Balance] = {}
@@ -178,6 +180,7 @@ class Account:
         """Open orders of which the venue knows more than we, though none of their commands is in doubt."""
         self.wake_resolver = asyncio.Event()
         self.wake_reconciler = asyncio.Event()
+        self.wake_queue = asyncio.Event()
         self.state_changed = asyncio.Event()
         self.recovered = asyncio.Event()
         self.failed = asyncio.Event()
@@ -205,6 +208,12 @@ class Account:
             log.info("account %s is %s: %s", self.account, state, why or "all is well")
         self.state, self.why = state, why
         self.state_changed.set()
+        self.wake_queue.set()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether new orders are taken now."""
+        return self.state is AccountState.READY and self.guard.refusal is None
 
     def admit(self) -> AccountPlugins:
         """Return the venue, if new orders are taken now.
@@ -239,6 +248,12 @@ class Account:
         if self.venue is None or not self.venue.account.capabilities.timestamp_nonces:
             return None
         return self._nonces.next(now.time_ns)
+
+    def wake_all(self) -> None:
+        """Have everyone look again who waits for the venue."""
+        self.wake_queue.set()
+        self.wake_resolver.set()
+        self.wake_reconciler.set()
 
     async def sleep_or(self, seconds: float, woken: asyncio.Event) -> None:
         """Wait by the clock, or until an event is set, whichever is first."""
@@ -443,7 +458,7 @@ class Account:
             Unavailable: The store failed; some may not be marked.
         """
         for order in self.book:
-            if order.is_open:
+            if order.is_open and order.queued_command is not CommandKind.NEW:
                 await self.commit(
                     order.order_id,
                     lambda order: lose_venue(order, why=why, time_ns=self.clock.time_ns()),
@@ -633,6 +648,9 @@ class Account:
             order_id = one.order.order_id
             if order_id in self.unsent:
                 self.unsent.discard(order_id)
+                if one.order.queued:
+                    # Its turn had not come, as far as is stored: it waits on.
+                    continue
                 await self.commit(order_id, self.not_sent("the store failed before it was sent"))
                 continue
             for command in _unsettled(one.order):
@@ -643,6 +661,7 @@ class Account:
         self.wake_reconciler.set()
         self.recovered.set()
         self.wake_resolver.set()
+        self.wake_queue.set()
 
     def not_sent(self, why: str) -> Callable[[Order], Outcome]:
         """Return the change that closes an order which never left."""
@@ -684,4 +703,5 @@ def _unsettled(order: Order) -> list[CommandKind]:
         # A cancel has overtaken it.
         asked.append(CommandKind.REPLACE)
     doubted = {doubt.command for doubt in order.in_doubt}
-    return [command for command in asked if command not in doubted]
+    # Of what waits here we know that the venue was not asked.
+    return [c for c in asked if c not in doubted and c is not order.queued_command]

@@ -60,6 +60,7 @@ from tradegw.venue import (
     ReplaceKind,
     Submit,
     TranslateContext,
+    VenueAccount,
     VenueRequest,
     VenueTime,
 )
@@ -170,7 +171,7 @@ class Desk:
             ),
         )
         permit.charge(request.cost)
-        denial = self._deny(new, order, venue, reference_px)
+        denial = self._deny(new, order, venue.account, reference_px)
         if denial is not None:
             return await self._store_denied(order, claim, denial)
         reach(CrashPoint.TRANSLATED_UNJOURNALED)
@@ -222,14 +223,28 @@ class Desk:
             updated_time_ns=now_ns,
         )
 
+    def _halted(self, symbol: str) -> Denial | None:
+        account = self._account
+        halt = account.find_halt(account.account, account.record.venue, symbol)
+        return (
+            None
+            if halt is None
+            else Denial(reason="HALTED", text=f"halted by {halt.by}: {halt.why}")
+        )
+
     def _deny(
-        self, new: NewOrder, order: Order, venue: AccountPlugins, reference_px: Decimal | None
+        self,
+        new: NewOrder,
+        order: Order,
+        about: VenueAccount,
+        reference_px: Decimal | None,
+        *,
+        is_price_judged: bool = True,
     ) -> Denial | None:
         account = self._account
-        halt = account.find_halt(account.account, account.record.venue, new.symbol)
-        if halt is not None:
-            return Denial(reason="HALTED", text=f"halted by {halt.by}: {halt.why}")
-        denial = account.plugins.check_order(order, venue.account)
+        denial = self._halted(new.symbol)
+        if denial is None:
+            denial = account.plugins.check_order(order, about)
         if denial is not None:
             return denial
         # Last, because it takes what it grants. Nothing suspends between here and the journal.
@@ -238,6 +253,7 @@ class Desk:
             open_orders=len(account.book) + self._reserved,
             reference_px=reference_px,
             now_ns=account.clock.time_ns(),
+            is_price_judged=is_price_judged,
         )
 
     async def _store_denied(self, order: Order, claim: Claim, denial: Denial) -> Order | KeyTaken:
@@ -261,17 +277,7 @@ class Desk:
     ) -> Order | KeyTaken:
         context = REQUEST.get()
         _, events = record_intent(order, request_id=context.request_id, trace_id=context.trace_id)
-        assert order.venue_client_order_id is not None
-        valid_until_ns, valid_until_height = _valid_until(request)
-        ref = VenueOrderRef(
-            order_id=order.order_id,
-            generation=0,
-            venue_client_order_id=order.venue_client_order_id,
-            order_qty=order.order_qty,
-            valid_until_ns=valid_until_ns,
-            valid_until_height=valid_until_height,
-            digest=request.digest,
-        )
+        ref = self._first_ref(order, request)
         account = self._account
         account.unsent.add(order.order_id)
         try:
@@ -286,6 +292,19 @@ class Desk:
             account.book.put(stored)
             account.identities[stored.order_id] = account.identity
         return stored
+
+    def _first_ref(self, order: Order, request: VenueRequest) -> VenueOrderRef:
+        assert order.venue_client_order_id is not None
+        valid_until_ns, valid_until_height = _valid_until(request)
+        return VenueOrderRef(
+            order_id=order.order_id,
+            generation=0,
+            venue_client_order_id=order.venue_client_order_id,
+            order_qty=order.order_qty,
+            valid_until_ns=valid_until_ns,
+            valid_until_height=valid_until_height,
+            digest=request.digest,
+        )
 
     async def _append_new(
         self,
@@ -494,20 +513,12 @@ class Desk:
         order = self._open_order(order_id)
         if check is not None:
             check(order)
-        ref = account.book.ref(order_id)
-        assert ref is not None
-        valid_until_ns, valid_until_height = _valid_until(request)
         try:
             await account.commit(
                 order_id,
                 change,
                 claim=replace(claim, order_id=order_id, created_time_ns=account.clock.time_ns()),
-                ref=replace(
-                    ref,
-                    venue_order_id=order.venue_order_id,
-                    command_valid_until_ns=valid_until_ns,
-                    command_valid_until_height=valid_until_height,
-                ),
+                ref=self._commanded_ref(order, request),
             )
         except Unavailable:
             await account.recovered.wait()
@@ -517,6 +528,18 @@ class Desk:
             unsent = NotSent("the store failed before it was sent")
             return await account.commit(order_id, self._refused(command, unsent))
         return None
+
+    def _commanded_ref(self, order: Order, request: VenueRequest) -> VenueOrderRef:
+        """Return the order's incarnation with the validity of the command that goes to it."""
+        ref = self._account.book.ref(order.order_id)
+        assert ref is not None
+        valid_until_ns, valid_until_height = _valid_until(request)
+        return replace(
+            ref,
+            venue_order_id=order.venue_order_id,
+            command_valid_until_ns=valid_until_ns,
+            command_valid_until_height=valid_until_height,
+        )
 
     async def _settled(self, order_id: OrderId, command: CommandKind) -> None:
         under_way = self._account.in_flight.get((order_id, command))
@@ -540,6 +563,8 @@ class Desk:
     ) -> VenueRequest:
         account = self._account
         ref = account.book.ref(order.order_id)
+        # An order that has waited here has no incarnation yet; it will be known by its own name.
+        name = order.venue_client_order_id if ref is None else ref.venue_client_order_id
         now = account.venue_now()
         return _translate(
             venue,
@@ -547,7 +572,7 @@ class Desk:
             TranslateContext(
                 instrument=self._instrument(order.symbol),
                 now=now,
-                venue_client_order_ids=() if ref is None else (ref.venue_client_order_id,),
+                venue_client_order_ids=() if name is None else (name,),
                 placed_until=() if ref is None else (_placed_until(ref),),
                 nonce=account.next_nonce(now),
             ),

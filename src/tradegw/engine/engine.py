@@ -17,11 +17,12 @@ from uuid import UUID, uuid4
 
 from tradegw.engine.account import Account, AccountSettings, AccountState, Meter
 from tradegw.engine.crash import CrashPoint, reach
-from tradegw.engine.desk import Desk
 from tradegw.engine.feed import run_account
 from tradegw.engine.fingerprint import fingerprint, fingerprint_order
 from tradegw.engine.guard import AccountGuard, Lane, Traffic
+from tradegw.engine.holding import HoldingDesk
 from tradegw.engine.hub import Hub
+from tradegw.engine.queue import Queue
 from tradegw.engine.routing import Route, pick_account
 from tradegw.engine.validate import check_fields
 from tradegw.engine.venue_names import Nonces
@@ -97,7 +98,7 @@ class AccountPlan:
 class _Member:
     plan: AccountPlan
     account: Account
-    desk: Desk
+    desk: HoldingDesk
     task: asyncio.Task[None]
     requests: set[asyncio.Task[Any]] = field(default_factory=set[asyncio.Task[Any]])
 
@@ -224,11 +225,19 @@ class Engine:
                 raise
             # It was read, and what that left in doubt could not be stored: it is read anew until it can.
             log.warning("account %s is read again: %s", name, e)
+        desk = HoldingDesk(account)
+        account.guard.on_close(account.wake_all)
         task = self._group.create_task(
-            run_account(account, plugin=plan.plugin, open_venue=plan.open_venue, rng=self._rng),
+            run_account(
+                account,
+                plugin=plan.plugin,
+                open_venue=plan.open_venue,
+                rng=self._rng,
+                queue=Queue(account, desk, self._rng).run,
+            ),
             name=f"account {name}",
         )
-        self._members[name] = _Member(plan=plan, account=account, desk=Desk(account), task=task)
+        self._members[name] = _Member(plan=plan, account=account, desk=desk, task=task)
 
     def _guard(
         self, plan: AccountPlan, venue: str, venue_time_ns: Callable[[], int]

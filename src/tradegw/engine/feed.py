@@ -48,14 +48,19 @@ async def run_account(
     plugin: str,
     open_venue: Callable[[], AbstractAsyncContextManager[Venue]],
     rng: random.Random,
+    queue: Callable[[], Awaitable[None]],
 ) -> None:
     """Keep one account alive until cancelled: its venue open, its stream read, its doubts resolved.
+
+    Args:
+        queue: Looks after what waits for the venue, whether or not it is open.
 
     A part that fails is logged and begun again, and takes no other part with it.
     """
     feed = _Feed(account, rng)
     async with asyncio.TaskGroup() as group:
         group.create_task(_forever(account, "store watch", account.watch_store))
+        group.create_task(_forever(account, "queue", queue))
         while True:
             try:
                 async with open_venue() as venue:
@@ -108,6 +113,7 @@ class _Feed:
             plugin=plugin,
             capabilities=venue.capabilities,
         )
+        account.about = about
         account.guard.use(venue.capabilities)
         plugins = GuardedPlugins(about, venue, account.plugins.wrappers(), account.guard)
         await self._sample_clock(plugins)

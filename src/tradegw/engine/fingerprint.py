@@ -49,6 +49,9 @@ def fingerprint(operation: str, values: Mapping[str, object]) -> str:
 def _text(value: object) -> str:
     if isinstance(value, Decimal):
         return plain(check_decimal(value))
+    if isinstance(value, float) and value.is_integer():
+        # The wire makes 30.0 of 30.
+        return str(int(value))
     if isinstance(value, Mapping):
         items: list[tuple[str, str]] = sorted((str(k), str(v)) for k, v in value.items())  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
         return "".join(f"{len(k)}:{k}{len(v)}:{v}" for k, v in items)

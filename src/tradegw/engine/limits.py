@@ -64,15 +64,19 @@ class LimitBook:
         open_orders: int,
         reference_px: Decimal | None,
         now_ns: int,
+        is_price_judged: bool = True,
     ) -> Denial | None:
         """Take what the order needs, or say why not. Nothing is taken when it is denied.
 
         Args:
             open_orders: Orders that are open or on their way, without this one.
             reference_px: A fresh price of the market, where `needs_reference_price`.
+            is_price_judged: Whether size and price are judged now; otherwise by `judge_price`, later.
         """
         limits = self.limits
-        denial = self._judge(order, open_orders, reference_px)
+        denial = self._judge(order, open_orders)
+        if denial is None and is_price_judged:
+            denial = self.judge_price(order, reference_px)
         if denial is not None:
             return denial
         day = now_ns // _NS_PER_DAY
@@ -98,9 +102,7 @@ class LimitBook:
         self._day_count += 1
         return None
 
-    def _judge(
-        self, order: NewOrder, open_orders: int, reference_px: Decimal | None
-    ) -> Denial | None:
+    def _judge(self, order: NewOrder, open_orders: int) -> Denial | None:
         limits = self.limits
         if limits.symbols is not None and order.symbol not in limits.symbols:
             allowed = ", ".join(sorted(limits.symbols))
@@ -113,7 +115,7 @@ class LimitBook:
             return Denial(
                 reason="LIMIT_OPEN_ORDERS", text=f"at most {limits.max_open_orders} open orders"
             )
-        return self.judge_price(order, reference_px)
+        return None
 
     def judge_price(self, order: NewOrder, reference_px: Decimal | None) -> Denial | None:
         """Say why an order is too large or too far from the market, if it is.

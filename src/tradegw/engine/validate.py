@@ -44,6 +44,7 @@ _WIDE = Context(prec=4 * 38)
 _TAGS_MAX = 16
 _TAG_MAX = 128
 _TIME_MAX = 2**63
+_QUEUE_MAX_S = 86_400
 _NUMBERS = (
     "order_qty",
     "quote_qty",
@@ -68,6 +69,8 @@ def new_order(fields: Mapping[str, Any]) -> NewOrder:
         for name, enum in _ENUMS.items():
             if name in values:
                 values[name] = enum.of(str(values[name]))
+        if "queue_if_unavailable_s" in values:
+            values["queue_if_unavailable_s"] = float(values["queue_if_unavailable_s"])
         order = NewOrder(**values)
     except ValueError as e:
         raise InvalidOrder(str(e), reason="INVALID_FIELD") from e
@@ -130,6 +133,7 @@ def check_fields(order: NewOrder) -> None:
         raise _invalid(
             f"expire_time_ns must be nanoseconds since the epoch; found {expire_time_ns!r:.80}"
         )
+    _check_queue(order.queue_if_unavailable_s)
     for name in ("client_order_id", "idempotency_key"):
         value = getattr(order, name)
         if value is not None:
@@ -138,6 +142,16 @@ def check_fields(order: NewOrder) -> None:
     if not isinstance(symbol, str) or not symbol or len(symbol) > 64:
         raise _invalid(f"symbol must be text such as BTC/USDT; found {symbol!r:.80}")
     _check_tags(order.tags)
+
+
+def _check_queue(seconds: Any) -> None:
+    if seconds is not None and not (
+        isinstance(seconds, (int, float)) and 0 < seconds <= _QUEUE_MAX_S
+    ):
+        raise _invalid(
+            f"queue_if_unavailable_s must be above 0 and at most {_QUEUE_MAX_S} seconds; "
+            f"found {seconds!r:.80}"
+        )
 
 
 def _check_tags(tags: Any) -> None:

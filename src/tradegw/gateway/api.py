@@ -69,6 +69,7 @@ class NewOrderFields(TypedDict, total=False):
     post_only: bool
     reduce_only: bool
     max_slippage_bps: Number | None
+    queue_if_unavailable_s: float | None
     client_order_id: str | None
     idempotency_key: str | None
     tags: Mapping[str, str]

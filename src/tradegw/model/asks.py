@@ -7,7 +7,7 @@ from tradegw.model.enums import CommandKind, EventType, OrdStatus
 from tradegw.model.numbers import ZERO
 from tradegw.model.orders import InDoubt, Order, ReplaceTerms
 
-__all__ = ["ask_cancel", "ask_replace", "put_in_doubt", "record_intent"]
+__all__ = ["ask_cancel", "ask_replace", "dequeue", "put_in_doubt", "record_intent"]
 
 
 def record_intent(order: Order, *, request_id: str = "", trace_id: str = "") -> Outcome:
@@ -24,8 +24,35 @@ def record_intent(order: Order, *, request_id: str = "", trace_id: str = "") -> 
     return steps.outcome
 
 
-def ask_cancel(order: Order, *, time_ns: int, request_id: str = "", trace_id: str = "") -> Outcome:
+def dequeue(order: Order, *, time_ns: int) -> Outcome:
+    """Record that the turn of a queued command has come.
+
+    Raises:
+        ValueError: None is queued.
+    """
+    command = order.queued_command
+    if command is None or not order.is_open:
+        raise ValueError(f"order {order.order_id} ({order.ord_status}) has nothing queued")
+    steps = Changes(order, time_ns=time_ns, command=command)
+    steps.change(queued=False)
+    steps.add(EventType.DEQUEUED)
+    return steps.outcome
+
+
+def ask_cancel(
+    order: Order,
+    *,
+    time_ns: int,
+    queued: bool = False,
+    why: str = "",
+    request_id: str = "",
+    trace_id: str = "",
+) -> Outcome:
     """Record that we ask for a cancel. It overtakes a pending replace.
+
+    Args:
+        queued: Whether it waits here until the venue can be asked.
+        why: What it waits for, for people.
 
     Raises:
         ValueError: The order is closed.
@@ -36,10 +63,11 @@ def ask_cancel(order: Order, *, time_ns: int, request_id: str = "", trace_id: st
         order,
         time_ns=time_ns,
         command=CommandKind.CANCEL,
+        text=why,
         request_id=request_id,
         trace_id=trace_id,
     )
-    steps.change(pending=CommandKind.CANCEL, ord_status=OrdStatus.PENDING_CANCEL)
+    steps.change(pending=CommandKind.CANCEL, ord_status=OrdStatus.PENDING_CANCEL, queued=queued)
     steps.add(EventType.PENDING_CANCEL)
     return steps.outcome
 

@@ -36,6 +36,7 @@ class OrderChange(TypedDict, total=False):
     closed_by: EvidenceKind | None
     pending: CommandKind | None
     pending_terms: ReplaceTerms | None
+    queued: bool
     venue_order_id: VenueOrderId | None
     updated_time_ns: int
     closed_time_ns: int | None

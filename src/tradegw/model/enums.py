@@ -241,5 +241,7 @@ class EventType(_Enum):
     """A fill that matches no order; its quantity enters the stream here, once."""
     FILL_ATTACHED = "FILL_ATTACHED"
     """An unmatched fill found its order. Carries no quantity."""
+    DEQUEUED = "DEQUEUED"
+    """The turn of a command that had waited here has come: it is sent next."""
     HISTORY_GAP = "HISTORY_GAP"
     VENUE_RESET = "VENUE_RESET"

@@ -22,7 +22,7 @@ from dataclasses import replace
 from decimal import Decimal
 from typing import Final
 
-from tradegw.model.asks import ask_cancel, ask_replace, put_in_doubt, record_intent
+from tradegw.model.asks import ask_cancel, ask_replace, dequeue, put_in_doubt, record_intent
 from tradegw.model.changes import Changes, Outcome
 from tradegw.model.enums import (
     CommandKind,
@@ -42,6 +42,7 @@ __all__ = [
     "apply",
     "ask_cancel",
     "ask_replace",
+    "dequeue",
     "is_missing_fills",
     "put_in_doubt",
     "record_intent",
@@ -217,6 +218,7 @@ def _end(
         leaves_qty=ZERO,
         pending=None,
         pending_terms=None,
+        queued=False,
         reason=reason,
         text=text,
         closed_by=closed_by,
@@ -478,7 +480,7 @@ def _command_rejected(
         if pending is None and terms is not None:
             # The replace that the cancel overtook.
             pending = CommandKind.REPLACE
-        steps.change(pending=pending, pending_terms=terms)
+        steps.change(pending=pending, pending_terms=terms, queued=False)
         # Recomputed from the quantities: what the status was before we asked may be long past.
         _recompute(steps)
         steps.add(event_type, command=command)

@@ -48,6 +48,9 @@ class NewOrder:
         trailing_offset: Distance in quote units of a trailing stop.
         expire_time_ns: End of a `GTD` order, nanoseconds since the epoch.
         max_slippage_bps: Worst acceptable price of a market order, in basis points from the reference.
+        queue_if_unavailable_s: While the venue is out, store the order all the same, and send it once when
+            the venue is back; after so many seconds it expires here. None: it is refused with
+            `VENUE_UNAVAILABLE`.
         client_order_id: The caller's name for the order, unique within the account.
         idempotency_key: Makes this call safe to repeat. Default: `client_order_id`, else one is made.
     """
@@ -68,6 +71,7 @@ class NewOrder:
     post_only: bool = False
     reduce_only: bool = False
     max_slippage_bps: Decimal | None = None
+    queue_if_unavailable_s: float | None = None
     client_order_id: ClientOrderId | None = None
     idempotency_key: str | None = None
     tags: Mapping[str, str] = field(default_factory=lambda: NO_TAGS)
@@ -120,6 +124,7 @@ class Order:
         closed_by: What closed it; decides whether a later report reopens it.
         pending: The one command that the venue was asked and has not settled.
         pending_terms: The terms that a pending replace asked for.
+        queued: Whether its placement, or its pending cancel, waits here: the venue has not been asked.
         send_by_ns: Until when the engine may send it, by our clock.
         trade_ids: Fills already counted, so that a replay changes nothing.
         inferred: Inferred fills not yet replaced by real ones: (trade id, quantity left, price).
@@ -161,6 +166,7 @@ class Order:
     closed_by: EvidenceKind | None = None
     pending: CommandKind | None = None
     pending_terms: ReplaceTerms | None = None
+    queued: bool = False
     venue_order_id: VenueOrderId | None = None
     venue_client_order_id: VenueClientOrderId | None = None
     send_by_ns: int = 0
@@ -172,6 +178,13 @@ class Order:
     inferred: tuple[tuple[TradeId, Decimal, Decimal], ...] = field(
         default=(), repr=False, compare=False
     )
+
+    @property
+    def queued_command(self) -> CommandKind | None:
+        """Which of its commands waits here, if one does."""
+        if not self.queued:
+            return None
+        return CommandKind.NEW if self.pending is None else self.pending
 
     @property
     def is_open(self) -> bool:

@@ -115,6 +115,7 @@ async def insert_order(queries: Queries, account_id: AccountId, order: Order) ->
         closed_by=_text(order.closed_by),
         pending=_text(order.pending),
         pending_terms=terms_text(order.pending_terms),
+        queued=order.queued,
         venue_order_id=order.venue_order_id,
         venue_client_order_id=order.venue_client_order_id,
         send_by_ns=order.send_by_ns,
@@ -148,6 +149,7 @@ async def update_order(queries: Queries, account_id: AccountId, order: Order) ->
         closed_by=_text(order.closed_by),
         pending=_text(order.pending),
         pending_terms=terms_text(order.pending_terms),
+        queued=order.queued,
         venue_order_id=order.venue_order_id,
         venue_client_order_id=order.venue_client_order_id,
         send_by_ns=order.send_by_ns,
@@ -195,6 +197,7 @@ def to_order(row: OrdersRow, account: AccountName, counted: Sequence[ListFillsCo
         closed_by=None if row.closed_by is None else EvidenceKind(row.closed_by),
         pending=None if row.pending is None else CommandKind(row.pending),
         pending_terms=terms_from(row.pending_terms),
+        queued=row.queued,
         venue_order_id=_venue_order_id(row.venue_order_id),
         venue_client_order_id=(
             None

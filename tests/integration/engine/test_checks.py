@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from tests.integration.engine.bench import Bench, capabilities
+from tradegw.engine.account import AccountState
 from tradegw.engine.limits import Limits
 from tradegw.errors import (
     Conflict,
@@ -263,7 +264,7 @@ async def test_cancel_all_cancels_the_others_though_one_cannot_be(bench: Bench) 
     await bench.start()
     mine = await bench.place()
     await bench.place(account="other")
-    bench.account("other").venue = None
+    bench.account("other").set_state(AccountState.STOPPED, "for the test")
     with pytest.raises(Unavailable):
         await bench.gateway.cancel_all_orders()
     assert (await bench.stored(mine)).ord_status is OrdStatus.CANCELED

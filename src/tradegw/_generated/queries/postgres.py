@@ -246,7 +246,7 @@ INSERT INTO orders (
     price, trigger_price, trigger_by, trailing_offset, expire_time_ns, post_only, reduce_only,
     max_slippage_bps, client_order_id, idempotency_key, tags, ord_status, in_doubt, reason, text,
     cum_qty, leaves_qty, cum_quote, avg_px, origin, triggered, generation, acknowledged, closed_by,
-    pending, pending_terms, venue_order_id, venue_client_order_id, send_by_ns, created_time_ns,
+    pending, pending_terms, queued, venue_order_id, venue_client_order_id, send_by_ns, created_time_ns,
     updated_time_ns, closed_time_ns, seq
 )
 VALUES (
@@ -254,9 +254,9 @@ VALUES (
     $9, $10, $11, $12, $13, $14,
     $15, $16, $17, $18, $19, $20,
     $21, $22, $23, $24, $25, $26, $27, $28, $29,
-    $30, $31, $32, $33, $34, $35,
-    $36, $37, $38, $39, $40,
-    $41, $42
+    $30, $31, $32, $33, $34, $35, $36,
+    $37, $38, $39, $40, $41,
+    $42, $43
 )
 ON CONFLICT (account_id, client_order_id) DO NOTHING
 """
@@ -280,13 +280,14 @@ UPDATE orders SET
     closed_by = $16,
     pending = $17,
     pending_terms = $18,
-    venue_order_id = $19,
-    venue_client_order_id = $20,
-    send_by_ns = $21,
-    updated_time_ns = $22,
-    closed_time_ns = $23,
-    seq = $24
-WHERE order_id = $25 AND account_id = $26
+    queued = $19,
+    venue_order_id = $20,
+    venue_client_order_id = $21,
+    send_by_ns = $22,
+    updated_time_ns = $23,
+    closed_time_ns = $24,
+    seq = $25
+WHERE order_id = $26 AND account_id = $27
 """
 _FIND_ORDER = """
 SELECT
@@ -294,7 +295,7 @@ SELECT
     price, trigger_price, trigger_by, trailing_offset, expire_time_ns, post_only, reduce_only,
     max_slippage_bps, client_order_id, idempotency_key, tags, ord_status, in_doubt, reason, text,
     cum_qty, leaves_qty, cum_quote, avg_px, origin, triggered, generation, acknowledged, closed_by,
-    pending, pending_terms, venue_order_id, venue_client_order_id, send_by_ns, created_time_ns,
+    pending, pending_terms, queued, venue_order_id, venue_client_order_id, send_by_ns, created_time_ns,
     updated_time_ns, closed_time_ns, seq
 FROM orders
 WHERE order_id = $1
@@ -912,6 +913,7 @@ class PostgresQueries:
         closed_by: str | None,
         pending: str | None,
         pending_terms: str | None,
+        queued: bool,
         venue_order_id: str | None,
         venue_client_order_id: str | None,
         send_by_ns: int,
@@ -960,6 +962,7 @@ class PostgresQueries:
                     closed_by,
                     pending,
                     pending_terms,
+                    queued,
                     venue_order_id,
                     venue_client_order_id,
                     send_by_ns,
@@ -992,6 +995,7 @@ class PostgresQueries:
         closed_by: str | None,
         pending: str | None,
         pending_terms: str | None,
+        queued: bool,
         venue_order_id: str | None,
         venue_client_order_id: str | None,
         send_by_ns: int,
@@ -1024,6 +1028,7 @@ class PostgresQueries:
                     closed_by,
                     pending,
                     pending_terms,
+                    queued,
                     venue_order_id,
                     venue_client_order_id,
                     send_by_ns,

@@ -217,6 +217,7 @@ class OrdersRow:
     closed_by: str | None
     pending: str | None
     pending_terms: str | None
+    queued: bool
     venue_order_id: str | None
     venue_client_order_id: str | None
     send_by_ns: int

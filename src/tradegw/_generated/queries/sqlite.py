@@ -242,7 +242,7 @@ INSERT INTO orders (
     price, trigger_price, trigger_by, trailing_offset, expire_time_ns, post_only, reduce_only,
     max_slippage_bps, client_order_id, idempotency_key, tags, ord_status, in_doubt, reason, text,
     cum_qty, leaves_qty, cum_quote, avg_px, origin, triggered, generation, acknowledged, closed_by,
-    pending, pending_terms, venue_order_id, venue_client_order_id, send_by_ns, created_time_ns,
+    pending, pending_terms, queued, venue_order_id, venue_client_order_id, send_by_ns, created_time_ns,
     updated_time_ns, closed_time_ns, seq
 )
 VALUES (
@@ -250,7 +250,7 @@ VALUES (
     ?, ?, ?, ?, ?, ?,
     ?, ?, ?, ?, ?, ?,
     ?, ?, ?, ?, ?, ?, ?, ?, ?,
-    ?, ?, ?, ?, ?, ?,
+    ?, ?, ?, ?, ?, ?, ?,
     ?, ?, ?, ?, ?,
     ?, ?
 )
@@ -276,6 +276,7 @@ UPDATE orders SET
     closed_by = ?,
     pending = ?,
     pending_terms = ?,
+    queued = ?,
     venue_order_id = ?,
     venue_client_order_id = ?,
     send_by_ns = ?,
@@ -290,7 +291,7 @@ SELECT
     price, trigger_price, trigger_by, trailing_offset, expire_time_ns, post_only, reduce_only,
     max_slippage_bps, client_order_id, idempotency_key, tags, ord_status, in_doubt, reason, text,
     cum_qty, leaves_qty, cum_quote, avg_px, origin, triggered, generation, acknowledged, closed_by,
-    pending, pending_terms, venue_order_id, venue_client_order_id, send_by_ns, created_time_ns,
+    pending, pending_terms, queued, venue_order_id, venue_client_order_id, send_by_ns, created_time_ns,
     updated_time_ns, closed_time_ns, seq
 FROM orders
 WHERE order_id = ?
@@ -1033,6 +1034,7 @@ class SqliteQueries:
         closed_by: str | None,
         pending: str | None,
         pending_terms: str | None,
+        queued: bool,
         venue_order_id: str | None,
         venue_client_order_id: str | None,
         send_by_ns: int,
@@ -1080,6 +1082,7 @@ class SqliteQueries:
                 closed_by,
                 pending,
                 pending_terms,
+                queued,
                 venue_order_id,
                 venue_client_order_id,
                 send_by_ns,
@@ -1111,6 +1114,7 @@ class SqliteQueries:
         closed_by: str | None,
         pending: str | None,
         pending_terms: str | None,
+        queued: bool,
         venue_order_id: str | None,
         venue_client_order_id: str | None,
         send_by_ns: int,
@@ -1142,6 +1146,7 @@ class SqliteQueries:
                 closed_by,
                 pending,
                 pending_terms,
+                queued,
                 venue_order_id,
                 venue_client_order_id,
                 send_by_ns,
@@ -1199,13 +1204,14 @@ class SqliteQueries:
                 row[32],
                 row[33],
                 row[34],
-                row[35],
+                row[35] != 0,
                 row[36],
                 row[37],
                 row[38],
                 row[39],
                 row[40],
                 row[41],
+                row[42],
             )
         )
 

@@ -392,6 +392,8 @@ class _EventTypeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_EventType.V
     """We were away for longer than the venue's history reaches back. Alarm."""
     EVENT_TYPE_VENUE_RESET: _EventType.ValueType  # 24
     """The venue came back as another instance; what it knew may be gone."""
+    EVENT_TYPE_DEQUEUED: _EventType.ValueType  # 25
+    """The turn of a command that had waited here has come: it is sent next."""
 
 class EventType(_EventType, metaclass=_EventTypeEnumTypeWrapper):
     """What an event in an account's stream says."""
@@ -446,6 +448,8 @@ EVENT_TYPE_HISTORY_GAP: EventType.ValueType  # 23
 """We were away for longer than the venue's history reaches back. Alarm."""
 EVENT_TYPE_VENUE_RESET: EventType.ValueType  # 24
 """The venue came back as another instance; what it knew may be gone."""
+EVENT_TYPE_DEQUEUED: EventType.ValueType  # 25
+"""The turn of a command that had waited here has come: it is sent next."""
 Global___EventType: _TypeAlias = EventType  # noqa: Y015
 
 class _InstrumentStatus:

@@ -85,6 +85,7 @@ class NewOrder(_message.Message):
     REDUCE_ONLY_FIELD_NUMBER: _builtins.int
     MAX_SLIPPAGE_BPS_FIELD_NUMBER: _builtins.int
     TAGS_FIELD_NUMBER: _builtins.int
+    QUEUE_IF_UNAVAILABLE_S_FIELD_NUMBER: _builtins.int
     account: _builtins.str
     """Name of the account that places it. column: orders.account_id."""
     venue: _builtins.str
@@ -118,6 +119,11 @@ class NewOrder(_message.Message):
     max_slippage_bps: _builtins.str
     """Worst acceptable price, in basis points from the reference price, above zero; orders without a limit
     price alone. A decimal. column: orders.max_slippage_bps.
+    """
+    queue_if_unavailable_s: _builtins.float
+    """While the venue is out, store the order all the same, and send it once when the venue is back; after so many
+    seconds (above 0, at most 86400) it expires here. Absent: it is refused with VENUE_UNAVAILABLE.
+    column: orders.send_by_ns.
     """
     @_builtins.property
     def market(self) -> Global___MarketTerms:
@@ -175,10 +181,11 @@ class NewOrder(_message.Message):
         reduce_only: _builtins.bool = ...,
         max_slippage_bps: _builtins.str | None = ...,
         tags: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        queue_if_unavailable_s: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_account", b"_account", "_client_order_id", b"_client_order_id", "_expire_time_ns", b"_expire_time_ns", "_idempotency_key", b"_idempotency_key", "_max_slippage_bps", b"_max_slippage_bps", "_venue", b"_venue", "account", b"account", "client_order_id", b"client_order_id", "expire_time_ns", b"expire_time_ns", "idempotency_key", b"idempotency_key", "limit", b"limit", "market", b"market", "max_slippage_bps", b"max_slippage_bps", "order_qty", b"order_qty", "pricing", b"pricing", "quantity", b"quantity", "quote_qty", b"quote_qty", "stop", b"stop", "stop_limit", b"stop_limit", "take_profit", b"take_profit", "take_profit_limit", b"take_profit_limit", "trailing_stop", b"trailing_stop", "venue", b"venue"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_account", b"_account", "_client_order_id", b"_client_order_id", "_expire_time_ns", b"_expire_time_ns", "_idempotency_key", b"_idempotency_key", "_max_slippage_bps", b"_max_slippage_bps", "_queue_if_unavailable_s", b"_queue_if_unavailable_s", "_venue", b"_venue", "account", b"account", "client_order_id", b"client_order_id", "expire_time_ns", b"expire_time_ns", "idempotency_key", b"idempotency_key", "limit", b"limit", "market", b"market", "max_slippage_bps", b"max_slippage_bps", "order_qty", b"order_qty", "pricing", b"pricing", "quantity", b"quantity", "queue_if_unavailable_s", b"queue_if_unavailable_s", "quote_qty", b"quote_qty", "stop", b"stop", "stop_limit", b"stop_limit", "take_profit", b"take_profit", "take_profit_limit", b"take_profit_limit", "trailing_stop", b"trailing_stop", "venue", b"venue"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_account", b"_account", "_client_order_id", b"_client_order_id", "_expire_time_ns", b"_expire_time_ns", "_idempotency_key", b"_idempotency_key", "_max_slippage_bps", b"_max_slippage_bps", "_venue", b"_venue", "account", b"account", "client_order_id", b"client_order_id", "expire_time_ns", b"expire_time_ns", "idempotency_key", b"idempotency_key", "limit", b"limit", "market", b"market", "max_slippage_bps", b"max_slippage_bps", "order_qty", b"order_qty", "post_only", b"post_only", "pricing", b"pricing", "quantity", b"quantity", "quote_qty", b"quote_qty", "reduce_only", b"reduce_only", "side", b"side", "stop", b"stop", "stop_limit", b"stop_limit", "symbol", b"symbol", "tags", b"tags", "take_profit", b"take_profit", "take_profit_limit", b"take_profit_limit", "time_in_force", b"time_in_force", "trailing_stop", b"trailing_stop", "venue", b"venue"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_account", b"_account", "_client_order_id", b"_client_order_id", "_expire_time_ns", b"_expire_time_ns", "_idempotency_key", b"_idempotency_key", "_max_slippage_bps", b"_max_slippage_bps", "_queue_if_unavailable_s", b"_queue_if_unavailable_s", "_venue", b"_venue", "account", b"account", "client_order_id", b"client_order_id", "expire_time_ns", b"expire_time_ns", "idempotency_key", b"idempotency_key", "limit", b"limit", "market", b"market", "max_slippage_bps", b"max_slippage_bps", "order_qty", b"order_qty", "post_only", b"post_only", "pricing", b"pricing", "quantity", b"quantity", "queue_if_unavailable_s", b"queue_if_unavailable_s", "quote_qty", b"quote_qty", "reduce_only", b"reduce_only", "side", b"side", "stop", b"stop", "stop_limit", b"stop_limit", "symbol", b"symbol", "tags", b"tags", "take_profit", b"take_profit", "take_profit_limit", b"take_profit_limit", "time_in_force", b"time_in_force", "trailing_stop", b"trailing_stop", "venue", b"venue"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__account: _TypeAlias = _typing.Literal["account"]  # noqa: Y015
     _WhichOneofArgType__account: _TypeAlias = _typing.Literal["_account", b"_account"]  # noqa: Y015
@@ -190,6 +197,8 @@ class NewOrder(_message.Message):
     _WhichOneofArgType__idempotency_key: _TypeAlias = _typing.Literal["_idempotency_key", b"_idempotency_key"]  # noqa: Y015
     _WhichOneofReturnType__max_slippage_bps: _TypeAlias = _typing.Literal["max_slippage_bps"]  # noqa: Y015
     _WhichOneofArgType__max_slippage_bps: _TypeAlias = _typing.Literal["_max_slippage_bps", b"_max_slippage_bps"]  # noqa: Y015
+    _WhichOneofReturnType__queue_if_unavailable_s: _TypeAlias = _typing.Literal["queue_if_unavailable_s"]  # noqa: Y015
+    _WhichOneofArgType__queue_if_unavailable_s: _TypeAlias = _typing.Literal["_queue_if_unavailable_s", b"_queue_if_unavailable_s"]  # noqa: Y015
     _WhichOneofReturnType__venue: _TypeAlias = _typing.Literal["venue"]  # noqa: Y015
     _WhichOneofArgType__venue: _TypeAlias = _typing.Literal["_venue", b"_venue"]  # noqa: Y015
     _WhichOneofReturnType_pricing: _TypeAlias = _typing.Literal["market", "limit", "stop", "stop_limit", "take_profit", "take_profit_limit", "trailing_stop"]  # noqa: Y015
@@ -206,6 +215,8 @@ class NewOrder(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__idempotency_key) -> _WhichOneofReturnType__idempotency_key | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__max_slippage_bps) -> _WhichOneofReturnType__max_slippage_bps | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__queue_if_unavailable_s) -> _WhichOneofReturnType__queue_if_unavailable_s | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__venue) -> _WhichOneofReturnType__venue | None: ...
     @_typing.overload
@@ -615,8 +626,8 @@ class Order(_message.Message):
     pending: _enums_pb2.CommandKind.ValueType
     """The one command that was asked and is not settled. column: orders.pending."""
     queued: _builtins.bool
-    """Whether a command of it waits here for its turn, so that the venue has not been asked yet. Known to the
-    account's gateway; not stored.
+    """Whether its placement, or its pending cancel, waits here, so that the venue has not been asked yet.
+    column: orders.queued.
     """
     created_time_ns: _builtins.int
     """When it was stored, by the gateway's clock. column: orders.created_time_ns."""

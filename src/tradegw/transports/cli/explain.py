@@ -138,7 +138,8 @@ def _words(event: OrderEvent) -> str:
     match event.event_type:
         case EventType.INTENT if order is not None:
             key = f", key {order.idempotency_key}" if order.idempotency_key else ""
-            return f"asked for {_terms(order)}{asked}{key}; stored before anything was sent"
+            kept = "; the venue is out, so it waits here" * order.queued
+            return f"asked for {_terms(order)}{asked}{key}; stored before anything was sent{kept}"
         case EventType.NEW if order is not None:
             return (
                 f"{order.venue} holds it as {order.venue_order_id or 'an order without an id yet'}"
@@ -153,8 +154,12 @@ def _words(event: OrderEvent) -> str:
             return _fill(event)
         case EventType.FILLED:
             return "the venue says that it is complete"
+        case EventType.PENDING_CANCEL if order is not None and order.queued:
+            return f"cancel asked{asked}; it waits here until the venue can be asked{why}"
         case EventType.PENDING_CANCEL:
             return f"cancel asked{asked}; stored before it was sent"
+        case EventType.DEQUEUED:
+            return f"the turn of {_command(event)} has come; it is sent next"
         case EventType.CANCELED:
             return f"canceled{why}"
         case EventType.CANCEL_REJECTED:

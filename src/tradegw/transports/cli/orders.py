@@ -48,6 +48,7 @@ async def place(
     expire_time: str | None = None,
     post_only: bool = False,
     reduce_only: bool = False,
+    queue_if_unavailable: float | None = None,
     tag: Sequence[str] = (),
     idempotency_key: str | None = None,
     client_order_id: str | None = None,
@@ -83,6 +84,8 @@ async def place(
         expire_time: End of a GTD order: ISO 8601 with a zone, or nanoseconds since the epoch.
         post_only: Make, never take.
         reduce_only: Only make a position smaller.
+        queue_if_unavailable: While the venue is out, keep the order for so many seconds, and send it once
+            when the venue is back, instead of refusing it.
         tag: A label, name=value. May be repeated.
         idempotency_key: Makes asking again safe. One is made when none is given.
         client_order_id: Your name for the order, unique within the account.
@@ -109,6 +112,7 @@ async def place(
                 expire_time_ns=expire_time_ns,
                 post_only=post_only,
                 reduce_only=reduce_only,
+                queue_if_unavailable_s=queue_if_unavailable,
                 client_order_id=client_order_id,
                 idempotency_key=key,
                 tags=tags,

@@ -144,6 +144,9 @@ def read_new_order(message: order_pb2.NewOrder) -> NewOrder:
         client_order_id=ClientOrderId(message.client_order_id) if has("client_order_id") else None,
         idempotency_key=message.idempotency_key if has("idempotency_key") else None,
         tags=dict(message.tags) if message.tags else NO_TAGS,
+        queue_if_unavailable_s=message.queue_if_unavailable_s
+        if has("queue_if_unavailable_s")
+        else None,
     )
 
 
@@ -161,6 +164,7 @@ def write_new_order(order: NewOrder) -> order_pb2.NewOrder:
         post_only=order.post_only,
         reduce_only=order.reduce_only,
         max_slippage_bps=optional_text(order.max_slippage_bps),
+        queue_if_unavailable_s=order.queue_if_unavailable_s,
     )
     if order.order_qty is not None:
         message.order_qty = text(order.order_qty)
@@ -273,6 +277,8 @@ def write_order(order: Order) -> order_pb2.Order:
         message.closed_by = EVIDENCE.of[order.closed_by]
     if order.pending is not None:
         message.pending = COMMAND.of[order.pending]
+    if order.queued:
+        message.queued = True
     if order.pending_terms is not None:
         message.pending_terms.CopyFrom(
             order_pb2.ReplaceTerms(
@@ -340,6 +346,7 @@ def read_order(message: order_pb2.Order) -> Order:
         closed_by=EVIDENCE.read_optional(message.closed_by, "closed_by"),
         pending=COMMAND.read_optional(message.pending, "pending"),
         pending_terms=_read_terms(message.pending_terms) if has("pending_terms") else None,
+        queued=message.queued,
         venue_order_id=VenueOrderId(message.venue_order_id) if has("venue_order_id") else None,
         venue_client_order_id=VenueClientOrderId(message.venue_client_order_id)
         if has("venue_client_order_id")
