@@ -14,6 +14,7 @@ from contextlib import suppress
 from dataclasses import replace
 from decimal import Decimal
 from typing import Final
+from uuid import uuid4
 
 from tradegw.engine.account import NS_PER_S, Account, AccountState
 from tradegw.engine.context import REQUEST
@@ -131,7 +132,9 @@ class HoldingDesk(Desk):
                 f"account {account.account}: {HELD_MAX} orders wait for the venue already",
                 reason="VENUE_UNAVAILABLE",
             )
-        made = self._make_order(new, claim)
+        order_id = OrderId(uuid4())
+        name = await account.names.take(about.capabilities.client_id_codec, order_id, 0)
+        made = self._make_order(new, claim, order_id, name)
         order = replace(made, queued=True, send_by_ns=made.created_time_ns + int(keep_s * NS_PER_S))
         # Its price is judged when its turn comes: there is none to judge by now.
         denial = self._deny(new, order, about, None, is_price_judged=False)
