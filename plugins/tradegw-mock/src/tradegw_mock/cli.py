@@ -59,7 +59,7 @@ def _serve(
 
     import msgspec
 
-    from tradegw_mock.chaos import Scenario, ScenarioError, read_scenario
+    from tradegw_mock.chaos import ScenarioError
     from tradegw_mock.exchange import ExchangeError, Refusal
     from tradegw_mock.serve import ServeOptions, Serving, serve
     from tradegw_mock.settings import ServeSettings, SettingsError, read_settings
@@ -82,7 +82,7 @@ def _serve(
             seed=seed,
             store=store,
             settings=settings,
-            scenario=Scenario() if scenario is None else read_scenario(scenario),
+            scenario=scenario,
             clock=clock,
         )
         asyncio.run(serve(options, announce))

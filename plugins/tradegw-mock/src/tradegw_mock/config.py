@@ -18,7 +18,7 @@ class MockConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """A venue with `plugin = "mock"`, and its accounts.
 
     Accounts of one venue share one exchange, so they must agree on what is said of it: `durable`,
-    `liquidity`, `seed` and `step_interval_s` belong in the venue's section.
+    `liquidity`, `seed`, `step_interval_s`, `replay` and `scenario` belong in the venue's section.
 
     Attributes:
         url: `HOST:PORT` or `tcp://HOST:PORT` of a `tradegw mock serve`. Empty: in this process.
@@ -30,6 +30,8 @@ class MockConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         liquidity: `maker` quotes around a random walk; with `none` only the users' own orders meet.
         seed: What the maker's prices and sizes are drawn from.
         step_interval_s: Seconds between two steps of the maker's prices; 0 holds them still.
+        replay: CSV file of trades and book updates that takes the maker's place.
+        scenario: TOML file of faults that begin with the exchange.
     """
 
     url: str = ""
@@ -39,6 +41,8 @@ class MockConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     liquidity: Liquidity = "maker"
     seed: int = 1
     step_interval_s: float = 1.0
+    replay: str = ""
+    scenario: str = ""
 
     def __post_init__(self) -> None:
         self.read_balances()
@@ -46,7 +50,14 @@ class MockConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
             raise ValueError(f"step_interval_s must be at least 0; found {self.step_interval_s}")
         if self.url:
             read_address(self.url)
-            for name in ("durable", "liquidity", "seed", "step_interval_s"):
+            for name in (
+                "durable",
+                "liquidity",
+                "seed",
+                "step_interval_s",
+                "replay",
+                "scenario",
+            ):
                 if getattr(self, name) != _DEFAULTS[name]:
                     raise ValueError(
                         f"{name} is for the process behind url to say, not for its client"

@@ -18,6 +18,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import TypeVar
 
+from tradegw_mock.chaos import Scenario, read_scenario
 from tradegw_mock.chaos.desk import ask
 from tradegw_mock.clocks import VirtualClock
 from tradegw_mock.config import Liquidity
@@ -31,6 +32,8 @@ from tradegw_mock.exchange import (
     Maker,
     MockExchange,
     Refusal,
+    Replay,
+    ReplayFile,
     Store,
 )
 from tradegw_mock.feed import Feed
@@ -78,12 +81,16 @@ class HostSettings:
 
     Attributes:
         path: Its file; None for an exchange that forgets.
+        scenario: A file of faults that begin with it; None for none.
+        replay: A file of trades and book updates that takes the maker's place; None for none.
         step_interval_s: Seconds between two steps of the maker; 0 holds prices still.
         feed_keep: Events of each account kept for those who come back.
         seed: What the maker's prices and sizes, and the chances of faults, are drawn from.
     """
 
     path: Path | None = None
+    replay: Path | None = None
+    scenario: Path | None = None
     liquidity: Liquidity = "maker"
     seed: int = 1
     step_interval_s: float = 1.0
@@ -174,9 +181,15 @@ class Host:
 
         Raises:
             ExchangeError: Its file cannot be used.
+            ScenarioError: The scenario cannot be read.
         """
+        scenario = (
+            Scenario() if self.settings.scenario is None else read_scenario(self.settings.scenario)
+        )
         await self._build()
         self._committer = asyncio.create_task(self._keep_committing())
+        for fault in scenario.fault:
+            await self.faults.inject(fault)
         self._keeper = asyncio.create_task(self._keep())
 
     async def close(self) -> None:
@@ -564,8 +577,11 @@ def _build(settings: HostSettings, clock: Clock) -> MockExchange:
             archive=store,
         )
         stop_listening = exchange.listen(made.append)
-        maker = None
-        if settings.liquidity == "maker":
+        maker: Maker | None = None
+        if settings.replay is not None:
+            file = ReplayFile(settings.replay, exchange.instruments())
+            maker = Replay(exchange, file, seed=settings.seed)
+        elif settings.liquidity == "maker":
             maker = Maker(exchange, seed=settings.seed, start_prices=START_PRICES)
         elif any(account.name == MAKER for account in exchange.accounts()):
             # The file was served with a maker before. Its quotes would stand for ever.

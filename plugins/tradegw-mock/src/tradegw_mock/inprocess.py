@@ -11,6 +11,7 @@ from urllib.parse import quote
 
 from tradegw import AccountName, ConfigError, NotSent, OutcomeUnknown, VenueError
 from tradegw.venue import Runtime, StreamGap, StreamItem, StreamReady
+from tradegw_mock.chaos import ScenarioError
 from tradegw_mock.chaos.desk import ErrorAnswered, Unanswered
 from tradegw_mock.config import MockConfig
 from tradegw_mock.contract import DoorCode, answer_error
@@ -82,6 +83,8 @@ async def open_in_process(config: MockConfig, runtime: Runtime) -> AsyncGenerato
         liquidity=config.liquidity,
         seed=config.seed,
         step_interval_s=config.step_interval_s,
+        replay=Path(config.replay) if config.replay else None,
+        scenario=Path(config.scenario) if config.scenario else None,
     )
     exchange_account = config.exchange_account or runtime.account
     async with _share(settings, runtime) as host:
@@ -121,15 +124,15 @@ async def _share(settings: HostSettings, runtime: Runtime) -> AsyncGenerator[Hos
         shared = _SHARED[key] = _Shared(settings=settings, host=host, opening=opening)
     elif shared.settings != settings:
         raise ConfigError(
-            f"accounts of venue {runtime.venue} share one exchange, so durable, liquidity, seed and "
-            f"step_interval_s must be the same for all: {settings} is not {shared.settings}"
+            f"accounts of venue {runtime.venue} share one exchange, so what is said of it "
+            f"must be the same for all: {settings} is not {shared.settings}"
         )
     shared.users += 1
     try:
         try:
             # The first account's cancellation must not close what the second waits for.
             await asyncio.shield(shared.opening)
-        except ExchangeError as e:
+        except (ExchangeError, ScenarioError) as e:
             raise VenueError(f"the exchange of venue {runtime.venue} cannot be opened: {e}") from e
         yield shared.host
     finally:

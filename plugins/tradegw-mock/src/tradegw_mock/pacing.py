@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from typing import TYPE_CHECKING, Final
 
-from tradegw_mock.exchange import Exchange, MockExchange
+from tradegw_mock.exchange import Exchange, MockExchange, Replay, ReplayRow
 
 if TYPE_CHECKING:
     from tradegw_mock.host import Host
@@ -14,6 +14,8 @@ __all__ = ["Pace"]
 
 EXPIRY_EVERY_S: Final = 1.0
 CHECK_EVERY_NS: Final = 5_000_000_000
+NS_PER_MS: Final = 1_000_000
+ROWS_AT_A_TIME: Final = 500
 LEAST_SLEEP_S: Final = 1e-6
 """Less could round to nothing, and then time would never come."""
 
@@ -45,20 +47,36 @@ class Pace:
         self._mock: MockExchange | None = None
         self._next_step_ns: int | None = None
         self._next_check_ns = 0
+        self._rows: Iterator[tuple[int, ReplayRow]] | None = None
+        self._next_row: tuple[int, ReplayRow] | None = None
+        self._rows_began_ns = 0
 
     def begin(self, mock: MockExchange) -> None:
         """Begin with an exchange, a new one or one that was built anew."""
         self._mock = mock
         self._next_step_ns = None
-        if mock.maker is not None and self._interval_ns:
+        self._rows = None
+        if isinstance(mock.maker, Replay):
+            self._rows = mock.maker.remaining()
+            self._next_row = next(self._rows, None)
+            if self._next_row is not None:
+                # Where it stopped before, it goes on now.
+                self._rows_began_ns = self._clock() - self._next_row[0] * NS_PER_MS
+        elif mock.maker is not None and self._interval_ns:
             self._next_step_ns = self._clock() + self._interval_ns
         self.check(mock.exchange)
 
     def next_due_ns(self) -> int:
         """When `pass_time` has something to do."""
-        if self._next_step_ns is None:
-            return self._next_check_ns
-        return min(self._next_step_ns, self._next_check_ns)
+        times = [self._next_check_ns]
+        if self._next_step_ns is not None:
+            times.append(self._next_step_ns)
+        if self._next_row is not None:
+            times.append(self._row_due_ns(self._next_row[0]))
+        return min(times)
+
+    def _row_due_ns(self, offset_ms: int) -> int:
+        return self._rows_began_ns + offset_ms * NS_PER_MS
 
     def pass_time(self) -> None:
         """Do what is due by now."""
@@ -72,8 +90,19 @@ class Pace:
             self._next_step_ns += self._interval_ns
             if not self._catches_up and self._next_step_ns <= now_ns:
                 self._next_step_ns = now_ns + self._interval_ns
+        self._play(mock, now_ns)
         if self._next_check_ns <= now_ns:
             self.check(mock.exchange)
+
+    def _play(self, mock: MockExchange, now_ns: int) -> None:
+        """Play the rows that are due; of many some now, and the others when time passes next."""
+        for _ in range(ROWS_AT_A_TIME):
+            if self._next_row is None or self._row_due_ns(self._next_row[0]) > now_ns:
+                return
+            assert isinstance(mock.maker, Replay)
+            assert self._rows is not None
+            mock.maker.play(self._next_row[1])
+            self._next_row = next(self._rows, None)
 
     def check(self, exchange: Exchange) -> None:
         """Check that the books are in order, but for the past, which `check_invariants` reads, too."""

@@ -18,7 +18,6 @@ from msgspec import Struct
 from tradegw_mock.admin import routes as admin
 from tradegw_mock.app import make_web_app
 from tradegw_mock.binance.doors import BinanceDoors
-from tradegw_mock.chaos import Scenario
 from tradegw_mock.clocks import VirtualClock
 from tradegw_mock.exchange import KeyKind
 from tradegw_mock.host import Host, HostSettings, open_host
@@ -71,7 +70,7 @@ class ServeOptions:
     seed: int
     store: Path | None
     settings: ServeSettings
-    scenario: Scenario
+    scenario: Path | None
     clock: ClockKind
 
     @property
@@ -98,7 +97,9 @@ async def serve(options: ServeOptions, announce: Callable[[Serving], None]) -> N
         path=options.store,
         liquidity=options.settings.liquidity,
         seed=options.seed,
+        scenario=options.scenario,
         step_interval_s=options.settings.step_interval_s,
+        replay=Path(options.settings.replay) if options.settings.replay else None,
     )
     virtual = VirtualClock() if options.clock == "virtual" else None
     async with open_host(
@@ -111,8 +112,6 @@ async def serve(options: ServeOptions, announce: Callable[[Serving], None]) -> N
             await _open_account(host, account, options.seed)
             for account in options.settings.accounts
         ]
-        for fault in options.scenario.fault:
-            await host.faults.inject(fault)
         binance = BinanceDoors(host, options.settings, seed=options.seed)
         async with (
             serve_web(

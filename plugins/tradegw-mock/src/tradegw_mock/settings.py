@@ -75,6 +75,7 @@ class ServeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         listen_keys: Whether user data streams open by listen key, too. Binance ended that on 2026-02-20;
             off, they are answered 410 as they are there.
         limits: The limits of the Binance-compatible doors.
+        replay: CSV file of trades and book updates that takes the maker's place; see README.md.
         accounts: Accounts to open and fund.
     """
 
@@ -83,6 +84,7 @@ class ServeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     step_interval_s: float = 1.0
     listen_keys: bool = True
     limits: LimitSettings = LimitSettings()
+    replay: str = ""
     accounts: tuple[AccountSettings, ...] = (
         AccountSettings(name="account-1"),
         AccountSettings(name="account-2"),

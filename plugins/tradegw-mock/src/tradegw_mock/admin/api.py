@@ -197,7 +197,7 @@ class Admin:
             time_ns=host.time_ns(),
             clock="wall" if host.virtual is None else "virtual",
             seed=host.settings.seed,
-            liquidity=host.settings.liquidity,
+            liquidity="replay" if host.settings.replay else host.settings.liquidity,
             durable=host.is_durable,
             ok=not host.pace.violations,
             audit_lines=host.exchange.audit_lines,

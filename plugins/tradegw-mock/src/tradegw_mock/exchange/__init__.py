@@ -48,6 +48,7 @@ from .model import (
     State,
     TimeInForce,
 )
+from .replay import Replay, ReplayError, ReplayFile, ReplayRow
 from .store import Store
 
 __all__ = [
@@ -94,6 +95,10 @@ __all__ = [
     "ReferencePrice",
     "Refusal",
     "RefusalCode",
+    "Replay",
+    "ReplayError",
+    "ReplayFile",
+    "ReplayRow",
     "RequestRecord",
     "SelfTradePrevention",
     "Side",

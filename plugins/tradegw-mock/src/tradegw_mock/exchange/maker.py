@@ -111,13 +111,17 @@ class Maker:
         A level that a user's resting order now stands on or beyond stays empty until the next
         step: the user's order comes first.
         """
+        for symbol in {fill.symbol: None for fill in draft.fills}:
+            self._refill(engine, draft, symbol)
+
+    def _refill(self, engine: Engine, draft: Draft, symbol: str) -> None:
         eaten = {
-            (fill.symbol, fill.side, fill.price): None
+            (fill.side, fill.price): None
             for fill in draft.fills
-            if fill.account == MAKER
+            if fill.account == MAKER and fill.symbol == symbol
         }
-        for symbol, side, price in eaten:
-            market = engine.markets[symbol]
+        market = engine.markets[symbol]
+        for side, price in eaten:
             if (side, price) in self._wanted(market):
                 self._fill_level(engine, draft, market, side, price)
 
@@ -133,6 +137,14 @@ class Maker:
         return min(max(moved, floor), instrument.max_price / 2)
 
     def _quote(self, engine: Engine, draft: Draft, market: Market, price: Decimal) -> None:
+        self._move(engine, draft, market, price)
+        for side in (Side.BUY, Side.SELL):
+            self._sweep(engine, draft, market, side, price)
+        self._mark(engine, draft, market, price)
+        self._fill_levels(engine, draft, market)
+
+    def _move(self, engine: Engine, draft: Draft, market: Market, price: Decimal) -> None:
+        """Let the path come to a price, and withdraw what is not to be quoted there."""
         market.path_price = price
         draft.markets[market.instrument.symbol] = market
         wanted = self._wanted(market)
@@ -142,10 +154,9 @@ class Maker:
                 order = engine.open.get(order_id)
                 if order is not None:
                     engine.cancel(draft, order, reason=Reason.QUOTE_WITHDRAWN)
-        for side in (Side.BUY, Side.SELL):
-            self._sweep(engine, draft, market, side, price)
-        self._mark(engine, draft, market, price)
-        for side, level in wanted:
+
+    def _fill_levels(self, engine: Engine, draft: Draft, market: Market) -> None:
+        for side, level in self._wanted(market):
             self._fill_level(engine, draft, market, side, level)
 
     def _mark(self, engine: Engine, draft: Draft, market: Market, price: Decimal) -> None:

@@ -128,6 +128,7 @@ class Operation(StrEnum):
     EXPIRE_DUE = "EXPIRE_DUE"
     MAKER_STEP = "MAKER_STEP"
     SET_PRICE = "SET_PRICE"
+    REPLAY = "REPLAY"
     FILL_OUTSIDE = "FILL_OUTSIDE"
     """An order traded with someone outside the book; only faults bring that about."""
     FAULT_GIVEN = "FAULT_GIVEN"
