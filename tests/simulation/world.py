@@ -428,6 +428,8 @@ class World:
         self.network.chaos.clear()
         self.network.come_back()
         self.disk.faults.clear()
+        # Clocks that are far apart are a fault as well: no order is taken with them.
+        self.clock.offset_ns = self.network.clock.offset_ns
 
     def unsettled(self) -> str:
         """Say what is not settled yet; empty when everything is."""

@@ -326,11 +326,12 @@ class _Feed:
     async def _sample_clock(self, plugins: AccountPlugins) -> None:
         """Measure how far the venue's clock is from ours, to half of a round trip."""
         account = self._account
-        sent_ns = account.clock.time_ns()
+        sent_ns = account.clock.monotonic_ns()
         page = await within(plugins.fetch(FetchServerTime()))
-        back_ns = account.clock.time_ns()
-        account.venue_offset_ns = page.as_of.time_ns - (sent_ns + back_ns) // 2
-        account.guard.on_clock(account.venue_offset_ns, back_ns - sent_ns)
+        round_trip_ns = account.clock.monotonic_ns() - sent_ns
+        account.venue_offset_ns = account.guard.on_clock(
+            page.as_of.time_ns - (account.clock.time_ns() - round_trip_ns // 2), round_trip_ns
+        )
 
     async def _keep_clock(self, plugins: AccountPlugins) -> None:
         doubt = self._account.guard.clock_doubt

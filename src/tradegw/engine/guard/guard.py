@@ -14,6 +14,7 @@ from typing import Final
 
 from tradegw.engine.guard.backoff import Backoff
 from tradegw.engine.guard.breaker import Breaker
+from tradegw.engine.guard.offset import ClockOffset, Sample
 from tradegw.engine.guard.traffic import FREE, Lane, Permit, Rank
 from tradegw.errors import NotSent, OutcomeUnknown, Unavailable, VenueError
 from tradegw.ports import Clock
@@ -67,7 +68,7 @@ class AccountGuard:
         self._within_s = send_within_s
         self._skew = ""
         self._window_ns = 0
-        self._offset_ns = 0
+        self._offset = ClockOffset()
         self._on_close: Callable[[], None] = _nothing
 
     # --- opening --------------------------------------------------------------------------------
@@ -148,35 +149,42 @@ class AccountGuard:
             self._leave_alone(told.retry_after_s, told.pools, told.symbol)
         if told.server_time_ns is not None and self._window_ns:
             # One way only, so it may be off by a round trip: enough to say that we should look.
-            off_ns = told.server_time_ns - self._clock.time_ns() - self._offset_ns
+            off_ns = told.server_time_ns - self.lane.venue_time_ns()
             if abs(off_ns) > self._window_ns // 4:
                 self.clock_doubt.set()
 
-    def on_clock(self, offset_ns: int, round_trip_ns: int) -> None:
-        """Take note of how far the venue's clock is ahead of ours.
+    def on_clock(self, offset_ns: int, round_trip_ns: int) -> int:
+        """Take note of how far the venue's clock seems to be ahead of ours; return how far to take it to be.
 
         Beyond half of the time for which the venue takes a request, whose clock is wrong cannot be told from
         here, and a request would be refused, or live when we think it dead.
         """
-        self._offset_ns = offset_ns
+        best = self._offset.add(
+            Sample(
+                offset_ns=offset_ns,
+                round_trip_ns=round_trip_ns,
+                at_ns=self._clock.monotonic_ns(),
+            )
+        )
         for pool in self.lane.pools():
-            pool.margin_ns = max(1_000_000, round_trip_ns)
-        skewed = bool(self._window_ns) and abs(offset_ns) > self._window_ns // 2
+            pool.margin_ns = max(1_000_000, best.round_trip_ns)
+        skewed = bool(self._window_ns) and self._offset.is_beyond(self._window_ns // 2)
         if skewed != bool(self._skew):
             log.log(
                 logging.ERROR if skewed else logging.WARNING,
                 "%saccount %s: the venue's clock is %.3f s ahead of ours",
                 "ALARM " if skewed else "",
                 self._account,
-                offset_ns / _NS_PER_S,
+                best.offset_ns / _NS_PER_S,
             )
         self._skew = ""
         if skewed:
             self._skew = (
-                f"the venue's clock is {offset_ns / _NS_PER_S:.3f} s ahead of ours, more than half of the "
-                f"{self._window_ns / _NS_PER_S:g} s for which it takes a request"
+                f"the venue's clock is {best.offset_ns / _NS_PER_S:.3f} s ahead of ours, more than half "
+                f"of the {self._window_ns / _NS_PER_S:g} s for which it takes a request"
             )
         self._decide()
+        return best.offset_ns
 
     def _leave_alone(
         self, retry_after_s: float | None, names: tuple[str, ...], symbol: str | None
