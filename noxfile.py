@@ -30,7 +30,7 @@ nox.options.sessions = [
 
 PYTHONS = ["3.11", "3.12", "3.13"]
 PYPROJECT = nox.project.load_toml("pyproject.toml")
-PLUGINS = ["./plugins/tradegw-mock"]
+PLUGINS = ["./plugins/tradegw-mock", "./plugins/tradegw-rest"]
 # cosmpy holds protobuf at 5.29: with it in the environment the other sessions would test nothing newer.
 DYDX = "./plugins/tradegw-dydx"
 TEST = nox.project.dependency_groups(PYPROJECT, "test")
@@ -72,9 +72,8 @@ def lint(session: nox.Session) -> None:
 def types(session: nox.Session) -> None:
     """Both checkers, strict; and nothing unknown in what users import."""
     _install(session, *DEV)
-    session.run(
-        "mypy", "src/tradegw", "plugins/tradegw-mock/src", "codegen", "examples", "benchmarks"
-    )
+    sources = [f"{plugin.removeprefix('./')}/src" for plugin in PLUGINS]
+    session.run("mypy", "src/tradegw", *sources, "codegen", "examples", "benchmarks")
     session.run("pyright", "--pythonpath", _python(session))
     told = session.run(
         "pyright",

@@ -1,0 +1,160 @@
+"""`tradegw rest ...`. What is heavy is imported inside the commands."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated, Any, NoReturn
+
+from cyclopts import App, Parameter
+
+__all__ = ["make_app"]
+
+_Json = Annotated[bool, Parameter(negative="")]
+
+
+def make_app() -> App:
+    """Make the commands."""
+    app = App(name="rest", help="Exchanges from definition files.")
+    app.command(_definitions, name="definitions")
+    app.command(_render, name="render")
+    return app
+
+
+def _definitions(*, json: _Json = False) -> None:
+    """List the definitions that ship."""
+    import msgspec
+
+    from tradegw_rest.library import load, names
+
+    rows: list[dict[str, Any]] = []
+    for name in names():
+        definition = load(name)
+        rows.append(
+            {
+                "definition": name,
+                "title": definition.title,
+                "version": definition.checked.version,
+                "checked": definition.checked.date,
+                "hosts": {key: host.rest for key, host in definition.hosts.items()},
+                "operations": list(definition.operations),
+            }
+        )
+    if json:
+        _print(msgspec.json.encode({"definitions": rows}).decode())
+        return
+    width = max(len(row["definition"]) for row in rows)
+    for row in rows:
+        _print(
+            f"{row['definition']:{width}}  {row['title']}, API {row['version']}, "
+            f"checked {row['checked']}, {' '.join(row['hosts'])}"
+        )
+
+
+def _render(
+    definition: str,
+    operation: str,
+    /,
+    *,
+    order: str | None = None,
+    key: str = "",
+    secret: str = "",
+    passphrase: str | None = None,
+    clock_ms: int | None = None,
+    nonce: str | None = None,
+    instrument: str | None = None,
+    host: str = "live",
+    json: _Json = False,
+) -> None:
+    """Show what would be sent for an operation, signed. Nothing is sent.
+
+    Parameters
+    ----------
+    definition
+        Name of a definition, or path of a file.
+    operation
+        Such as place, cancel, replace, order, open-orders, fills, balances.
+    order
+        JSON, in the field names of orders: symbol, side, ord_type, order_qty, price, client_order_id ...
+    key
+        API key.
+    secret
+        Its secret.
+    passphrase
+        Its passphrase, where there is one.
+    clock_ms
+        The venue's clock, milliseconds since the epoch. Default: this machine's.
+    nonce
+        The nonce to sign with. Default: from the definition's source.
+    instrument
+        JSON: venue_symbol, tick_size, step_size. Default: a sample of the definition.
+    host
+        Environment: live, test ...
+    json
+        Print one JSON object: method, url, headers, body.
+    """
+    import time
+
+    import msgspec
+
+    from tradegw import TradegwError
+    from tradegw.venue import Secret
+    from tradegw_rest.library import load
+    from tradegw_rest.render import operation_named, render
+    from tradegw_rest.signers import Credentials
+
+    try:
+        request = render(
+            load(definition),
+            operation_named(operation),
+            order=_object(order, "--order"),
+            instrument=_object(instrument, "--instrument"),
+            credentials=Credentials(
+                key=Secret(key),
+                secret=Secret(secret),
+                passphrase=None if passphrase is None else Secret(passphrase),
+            ),
+            clock_ms=time.time_ns() // 1_000_000 if clock_ms is None else clock_ms,
+            nonce=nonce,
+            host=host,
+        )
+    except TradegwError as e:
+        _fail(e)
+    if json:
+        shown = {
+            "method": request.method,
+            "url": request.url,
+            "headers": dict(request.headers),
+            "body": request.body,
+        }
+        _print(msgspec.json.encode(shown).decode())
+        return
+    _print(f"{request.method} {request.url}")
+    for name, value in request.headers.items():
+        _print(f"{name}: {value}")
+    if request.body:
+        _print(f"\n{request.body}")
+
+
+def _object(text: str | None, name: str) -> dict[str, Any] | None:
+    """Read JSON from the command line; its numbers keep their digits."""
+    from tradegw import ConfigError, TranslationError
+    from tradegw_rest.wire import read_json
+
+    if text is None:
+        return None
+    try:
+        value = read_json(text)
+    except TranslationError as e:
+        raise ConfigError(f"{name} must be JSON: {e}") from e
+    if not isinstance(value, dict):
+        raise ConfigError(f"{name} must be a JSON object; found {text[:60]!r}")
+    return value  # pyright: ignore[reportUnknownVariableType]
+
+
+def _print(text: str) -> None:
+    sys.stdout.write(f"{text}\n")
+
+
+def _fail(error: Exception) -> NoReturn:
+    sys.stderr.write(f"tradegw rest: {error}\n")
+    raise SystemExit(1)
