@@ -41,6 +41,7 @@ class Market:
     Attributes:
         ticker: The venue's name, such as `BTC-USD`.
         oracle_price: The last that the indexer told; None before any.
+        oracle_time_ns: When it told.
     """
 
     clob_pair_id: int
@@ -51,6 +52,7 @@ class Market:
     subticks_per_tick: int
     status: str = "ACTIVE"
     oracle_price: Decimal | None = None
+    oracle_time_ns: int = 0
 
     @property
     def symbol(self) -> str:

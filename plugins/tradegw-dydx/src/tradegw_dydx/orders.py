@@ -162,7 +162,12 @@ class ChainOrderId:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChainOrder:
-    """An order in the chain's terms. Exactly one of the two ends is set: a height, or a time in seconds."""
+    """An order in the chain's terms. Exactly one of the two ends is set: a height, or a time in seconds.
+
+    Attributes:
+        order_qty: `quantums` in base units, for reports.
+        price: `subticks` in quote units, for reports.
+    """
 
     order_id: ChainOrderId
     side: int
@@ -175,6 +180,8 @@ class ChainOrder:
     client_metadata: int = 0
     condition_type: int = 0
     trigger_subticks: int = 0
+    order_qty: Decimal | None = None
+    price: Decimal | None = None
 
     def to_message(self) -> wire.MsgPlaceOrder:
         """Return the message that places it."""
@@ -247,6 +254,7 @@ def choose(
         until_time_s = given.good_til_block_time
         if until_time_s is None:
             until_time_s = _good_til_time_s(terms, now)
+    price = _price(terms, market, policy, reference_px)
     return ChainOrder(
         order_id=ChainOrderId(
             owner=owner.address,
@@ -257,7 +265,7 @@ def choose(
         ),
         side=_SIDES[terms.side],
         quantums=market.quantums(terms.order_qty),
-        subticks=market.subticks(_price(terms, market, policy, reference_px)),
+        subticks=market.subticks(price),
         good_til_block=until_height,
         good_til_block_time=until_time_s,
         time_in_force=_time_in_force(terms),
@@ -267,6 +275,8 @@ def choose(
         trigger_subticks=0
         if terms.trigger_price is None
         else market.subticks(terms.trigger_price, "trigger_price"),
+        order_qty=terms.order_qty,
+        price=price,
     )
 
 
