@@ -21,6 +21,7 @@ nox.options.sessions = [
     "types",
     "tests",
     "dydx",
+    "dydx-client",
     "generate",
     "docs",
     "minimum",
@@ -33,6 +34,8 @@ PYPROJECT = nox.project.load_toml("pyproject.toml")
 PLUGINS = ["./plugins/tradegw-mock", "./plugins/tradegw-rest"]
 # cosmpy holds protobuf at 5.29: with it in the environment the other sessions would test nothing newer.
 DYDX = "./plugins/tradegw-dydx"
+# It cannot share an environment with cosmpy, whatever the versions.
+DYDX_CLIENT = ["dydx-v4-client==1.1.5", "v4-proto==8.2.0"]
 TEST = nox.project.dependency_groups(PYPROJECT, "test")
 DEV = nox.project.dependency_groups(PYPROJECT, "dev")
 CODE = [
@@ -145,7 +148,19 @@ def dydx(session: nox.Session) -> None:
     _install(session, "-e", DYDX, *DEV)
     session.run("mypy", f"{DYDX}/src", f"{DYDX}/proto")
     session.run("pyright", "--pythonpath", _python(session), f"{DYDX}/src")
-    _pytest(session, "-m", "not long", DYDX)
+    _pytest(session, "-m", "not long", DYDX, "--ignore", f"{DYDX}/tests/official")
+
+
+@nox.session(python=PYTHONS[0], name="dydx-client")
+def dydx_client(session: nox.Session) -> None:
+    """The official client of dYdX, unmodified and in an environment of its own, against the local chain."""
+    _install(session, "-e", DYDX, "uv", *TEST)
+    client = Path(session.create_tmp(), "client")
+    python = str(client / "bin" / "python")
+    session.run("uv", "venv", "--clear", "--python", _python(session), str(client), silent=True)
+    session.run("uv", "pip", "install", "--python", python, *DYDX_CLIENT, silent=True)
+    session.env["TRADEGW_DYDX_CLIENT"] = python
+    session.run("pytest", "-q", "-n", "0", f"{DYDX}/tests/official", *session.posargs)
 
 
 @nox.session(python=PYTHONS[0])

@@ -13,11 +13,16 @@ if TYPE_CHECKING:
 
 __all__ = ["make_app"]
 
+_NODES_MAX = 32
+_BLOCK_TIME_MAX_S = 3600
+_WALK_MAX_PPM = 100_000
+
 
 def make_app() -> App:
     """Make the commands."""
     app = App(name="dydx", help="dYdX v4: orders on a chain.")
     app.command(_render, name="render")
+    app.command(_localnet, name="localnet")
     return app
 
 
@@ -78,6 +83,57 @@ def _render(
         return
     for name in ("order", "sign_bytes", "tx"):
         _print(f"{name:<10} {getattr(rendered, name)}")
+
+
+def _localnet(
+    *,
+    nodes: int = 1,
+    grpc_port: int = 9090,
+    indexer_port: int = 3002,
+    block_time: float = 0.6,
+    walk_ppm: int = 0,
+    json: Annotated[bool, Parameter(negative="")] = False,
+) -> None:
+    """Run a chain of dYdX v4 in miniature, with its nodes and its indexer, to test bots against.
+
+    Parameters
+    ----------
+    nodes
+        How many nodes share the chain.
+    grpc_port
+        Of the first node; the others listen on the ports that follow. 0 picks free ones.
+    indexer_port
+        Of REST, streams and the admin door. 0 picks a free one.
+    block_time
+        Seconds between blocks; 0 makes them by command, POST /admin/step.
+    walk_ppm
+        How far the oracle's prices move with each block, in millionths, at most.
+    json
+        The first line is one JSON object, printed when all doors listen.
+    """
+    import asyncio
+
+    from tradegw_dydx.localnet.genesis import Settings
+    from tradegw_dydx.localnet.serve import run
+
+    if not 1 <= nodes <= _NODES_MAX:
+        _fail(ValueError(f"--nodes is 1 to {_NODES_MAX}; found {nodes}"))
+    if not 0 <= block_time <= _BLOCK_TIME_MAX_S:
+        _fail(ValueError(f"--block-time is 0 to {_BLOCK_TIME_MAX_S} seconds; found {block_time}"))
+    if not 0 <= walk_ppm <= _WALK_MAX_PPM:
+        _fail(ValueError(f"--walk-ppm is 0 to {_WALK_MAX_PPM}; found {walk_ppm}"))
+    try:
+        asyncio.run(
+            run(
+                Settings(nodes=nodes, walk_ppm=walk_ppm),
+                grpc_port=grpc_port,
+                indexer_port=indexer_port,
+                block_time_s=block_time,
+                is_json=json,
+            )
+        )
+    except (OSError, OverflowError) as e:
+        _fail(e)
 
 
 def _print(line: str) -> None:
