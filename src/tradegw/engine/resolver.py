@@ -26,6 +26,7 @@ from tradegw.model import (
     Order,
     OrderId,
     OrdStatus,
+    VenueOrderId,
 )
 from tradegw.model.lifecycle import is_missing_fills
 from tradegw.plugins import AccountPlugins
@@ -166,7 +167,8 @@ class Resolver:
         order_id = order.order_id
         account.observations.pop(order_id, None)
         if any(is_missing_fills(order, report) for report in reports):
-            fills = await self._fetch_fills(venue, order, ref)
+            named = (report.venue_order_id for report in reports if report.venue_order_id)
+            fills = await self._fetch_fills(venue, order, ref, next(named, None))
             if fills:
                 await account.apply_reports(order_id, fills)
         order = await account.apply_reports(order_id, reports)
@@ -257,18 +259,42 @@ class Resolver:
         )
 
     async def _fetch_fills(
-        self, venue: AccountPlugins, order: Order, ref: VenueOrderRef
+        self,
+        venue: AccountPlugins,
+        order: Order,
+        ref: VenueOrderRef,
+        venue_order_id: VenueOrderId | None = None,
     ) -> list[ExecutionReport]:
-        """Return every fill of the order that the venue shows."""
+        """Return every fill of the order that the venue shows.
+
+        Args:
+            venue_order_id: The venue's name for the order, as it has just told.
+
+        Raises:
+            ValueError: The venue answers with a fill of another order, or of nobody knows which.
+        """
         fills: list[ExecutionReport] = []
+        venue_order_id = order.venue_order_id or venue_order_id
         query = FetchFills(
             symbol=order.symbol,
-            venue_order_id=order.venue_order_id,
+            venue_order_id=venue_order_id,
             venue_client_order_id=ref.venue_client_order_id,
         )
         while True:
             page = await within(venue.fetch(query))
-            fills.extend(_about(ref, self._account.received(report)) for report in page.items)
+            for item in page.items:
+                report = _about(ref, self._account.received(item))
+                if (
+                    report.venue_client_order_id is None
+                    and report.venue_order_id is not None
+                    and report.venue_order_id != venue_order_id
+                ):
+                    # Counted for this order, a stranger's fill would close what is still open.
+                    raise ValueError(
+                        f"asked about the fills of {ref.venue_client_order_id} ({venue_order_id}); the venue "
+                        f"answers with one of its order {report.venue_order_id}"
+                    )
+                fills.append(report)
             if page.next_cursor is None:
                 return fills
             query = replace(query, cursor=page.next_cursor)

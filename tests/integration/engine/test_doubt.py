@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
@@ -19,8 +20,8 @@ from tradegw.model import (
     TradeId,
     VenueClientOrderId,
 )
-from tradegw.testing import Fault, ScriptedPlugin
-from tradegw.venue import ExpiryKind
+from tradegw.testing import Fault, ScriptedPlugin, ScriptedVenue
+from tradegw.venue import ExpiryKind, FetchFills
 
 NEW, CANCEL, REPLACE = CommandKind.NEW, CommandKind.CANCEL, CommandKind.REPLACE
 SILENT = [Fault.LOSE_ANSWER, Fault.HANG, Fault.CRASH, Fault.EMPTY, Fault.GARBAGE]
@@ -289,6 +290,25 @@ async def test_e_a_fill_of_the_order_speaks_against_its_absence(bench: Bench) ->
     stood = await bench.stored(order)
     assert stood.is_open
     assert stood.cum_qty == Decimal("0.25")
+
+
+async def test_e_the_fills_of_others_are_not_counted(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A venue that was not told its own name for an order may list everybody's fills, without our names."""
+
+    def everybodys(venue: ScriptedVenue, query: FetchFills) -> list[ExecutionReport]:
+        return [replace(trade, venue_client_order_id=None) for trade in venue.exchange.trades]
+
+    monkeypatch.setattr(ScriptedVenue, "_fills", everybodys)
+    await bench.start()
+    bench.exchange.fill_on_arrival = Decimal(1)
+    await bench.place(order_qty=Decimal(1))
+    bench.exchange.script(NEW, Fault.LOSE_REQUEST)
+    order = await bench.place(order_qty=Decimal(1))
+    await bench.turn(60)
+    stood = await bench.stored(order)
+    assert (stood.cum_qty, bool(stood.in_doubt)) == (Decimal(0), True)
 
 
 async def test_f_once_is_not_enough(bench: Bench) -> None:

@@ -1,0 +1,329 @@
+"""The venue `rest`: one account's access to the exchange that a definition describes."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import replace
+from typing import Any, Final, cast
+from urllib.parse import urlsplit
+
+from tradegw import (
+    ConfigError,
+    ExecutionReport,
+    NotFound,
+    NotSent,
+    RateLimited,
+    TranslationError,
+    VenueClientOrderId,
+    VenueError,
+)
+from tradegw.venue import (
+    Capabilities,
+    Command,
+    Feedback,
+    FetchFills,
+    FetchInstruments,
+    FetchOrder,
+    FetchServerTime,
+    Page,
+    Query,
+    Runtime,
+    StreamGap,
+    StreamItem,
+    StreamReady,
+    TranslateContext,
+    Venue,
+    VenueRequest,
+)
+from tradegw_rest.config import RestConfig
+from tradegw_rest.connection import run_connection
+from tradegw_rest.definition import Definition, Host
+from tradegw_rest.library import load
+from tradegw_rest.markets import Markets
+from tradegw_rest.operations import Draft
+from tradegw_rest.signers import Credentials, NonceSource, Signer, Stamp
+from tradegw_rest.transport import HttpTransport, open_http
+from tradegw_rest.wire import HttpRequest, HttpResponse
+
+__all__ = ["RestVenue", "open_rest"]
+
+_BANNED: Final = 418
+_FIRST_WAIT_S: Final = 0.5
+_LONGEST_WAIT_S: Final = 30.0
+
+
+class RestVenue(Venue):
+    """One account at one exchange."""
+
+    def __init__(
+        self,
+        definition: Definition,
+        host: Host,
+        runtime: Runtime,
+        transport: HttpTransport,
+        *,
+        credentials: Credentials | None,
+        hosts: frozenset[str],
+        symbols: Sequence[str] = (),
+    ) -> None:
+        self._definition = definition
+        self._host = host
+        self._runtime = runtime
+        self._transport = transport
+        self._hosts = hosts
+        self._symbols = tuple(symbols)
+        self._signer: Signer | None = None
+        self._nonces = NonceSource("none")
+        if credentials is not None:
+            self._signer = definition.signer(credentials)
+            self._nonces = _nonces_of(definition, credentials)
+        self._markets = Markets()
+        self._offset_ns = 0
+        self._rng = random.Random()
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What the exchange can do, by its definition."""
+        return self._definition.capabilities
+
+    def translate(self, command: Command, context: TranslateContext) -> VenueRequest:
+        """Turn a command into one unsigned request."""
+        return self._definition.translate(command, context)
+
+    async def execute(self, request: VenueRequest) -> Sequence[ExecutionReport]:
+        """Sign a request, send it once, and read the answer."""
+        draft = request.payload
+        assert isinstance(draft, Draft)
+        response = await self._send(draft)
+        try:
+            return self._definition.reports(draft, response)
+        except RateLimited as e:
+            self._throttled(e, response.status, draft)
+            raise
+
+    async def fetch(self, query: Query) -> Page[Any]:
+        """Ask the exchange.
+
+        An order that is not found is looked for twice, and the page is dated by the exchange's own clock as
+        it stood before the second look: nobody's guess of it proves an absence.
+        """
+        if isinstance(query, FetchServerTime):
+            return await self._ask_time()
+        if isinstance(query, FetchFills) and query.venue_client_order_id is not None:
+            return await self._ask_fills(query, query.venue_client_order_id)
+        page = await self._ask(query)
+        if isinstance(query, FetchInstruments):
+            self._markets = Markets(page.items)
+            return Page(items=tuple(self._markets), as_of=page.as_of)
+        if isinstance(query, FetchOrder) and not page.items:
+            as_of = (await self._ask_time()).as_of
+            page = await self._ask(query)
+            return Page(items=page.items, as_of=as_of)
+        return page
+
+    async def stream(self, since: int) -> AsyncIterator[StreamItem]:
+        """Yield what the private stream tells; after a break a gap, then ready anew."""
+        recipe = self._definition.stream
+        if recipe is None or not self._host.stream or self._signer is None:
+            # Nothing but questions tells what happens there: the reconciler asks them.
+            yield StreamReady()
+            while True:
+                await self._runtime.sleep(3600.0)
+        wait_s = _FIRST_WAIT_S
+        while True:
+            try:
+                token = await self._token() if recipe.needs_token else None
+                session = recipe.begin(
+                    account=self._runtime.account,
+                    signer=self._signer,
+                    stamp=self._stamp,
+                    markets=self._markets,
+                    symbols=self._symbols,
+                    token=token,
+                )
+                connection = run_connection(
+                    self._host.stream,
+                    session,
+                    recipe,
+                    hosts=self._hosts,
+                    headers=self._host.headers,
+                    time_ns=self._runtime.time_ns,
+                )
+                async with aclosing(cast("AsyncGenerator[StreamItem]", connection)) as items:
+                    async for item in items:
+                        if isinstance(item, StreamReady):
+                            wait_s = _FIRST_WAIT_S
+                        yield item
+            except (VenueError, TranslationError) as e:
+                yield StreamGap(why=str(e))
+            # Full jitter: those whom one outage cut off do not all come back at once.
+            await self._runtime.sleep(wait_s * self._rng.random())
+            wait_s = min(wait_s * 2, _LONGEST_WAIT_S)
+
+    # --- asking ---------------------------------------------------------------------------------
+
+    async def _ask(self, query: Query) -> Page[Any]:
+        asking = self._definition.ask(
+            query, markets=self._markets, account=self._runtime.account, now=self._venue_ns
+        )
+        draft: Draft | None = None
+        try:
+            draft = next(asking)
+            while True:
+                response = await self._send(draft)
+                draft = asking.send(response)
+        except StopIteration as end:
+            page: Page[Any] = end.value
+            return page
+        except NotFound as e:
+            raise VenueError(str(e), reason=e.reason) from e
+        except RateLimited as e:
+            self._throttled(e, 0, draft)
+            raise
+        finally:
+            asking.close()
+
+    async def _ask_fills(self, query: FetchFills, name: VenueClientOrderId) -> Page[Any]:
+        """Ask about the fills of one order, and of no other.
+
+        Most exchanges tell whose a fill is by their own id alone, and list everybody's where they are not
+        given one.
+        """
+        order_id = query.venue_order_id
+        if order_id is None:
+            if query.symbol is None:
+                raise VenueError("the fills of an order are asked for with its symbol")
+            orders = await self.fetch(FetchOrder(symbol=query.symbol, venue_client_order_id=name))
+            order_id = next((r.venue_order_id for r in orders.items if r.venue_order_id), None)
+            if order_id is None:
+                # What was never there has not filled.
+                return Page(items=(), as_of=orders.as_of)
+        page = await self._ask(replace(query, venue_order_id=order_id))
+        return replace(
+            page,
+            items=tuple(
+                report
+                for report in page.items
+                if report.venue_client_order_id == name
+                or (report.venue_client_order_id is None and report.venue_order_id == order_id)
+            ),
+        )
+
+    async def _ask_time(self) -> Page[Any]:
+        sent_ns = self._runtime.time_ns()
+        page = await self._ask(FetchServerTime())
+        back_ns = self._runtime.time_ns()
+        self._offset_ns = page.as_of.time_ns - (sent_ns + back_ns) // 2
+        return page
+
+    async def _token(self) -> Any:
+        draft = self._definition.token_draft(self._venue_ns())
+        return self._definition.token(draft, await self._send(draft))
+
+    async def _send(self, draft: Draft) -> HttpResponse:
+        if self._venue_ns() >= draft.valid_until_ns:
+            raise NotSent("the request's validity ended before it could be sent")
+        response = await self._transport.send(self._signed(draft))
+        used = self._definition.used(response)
+        if used or response.status == _BANNED:
+            self._runtime.feedback(
+                Feedback(used=used or None, symbol=_symbol_of(draft), pools=tuple(used))
+            )
+        return response
+
+    def _signed(self, draft: Draft) -> HttpRequest:
+        if not draft.is_signed:
+            request = self._definition.unsigned(draft, self._host.rest)
+        elif self._signer is None:
+            raise NotSent("this account has no key, and the request needs one", reason="NO_API_KEY")
+        else:
+            request = self._signer.sign(draft, self._host.rest, self._stamp())
+        if not self._host.headers:
+            return request
+        return HttpRequest(
+            method=request.method,
+            url=request.url,
+            headers={**request.headers, **dict(self._host.headers)},
+            body=request.body,
+        )
+
+    def _stamp(self) -> Stamp:
+        now_ns = self._venue_ns()
+        return Stamp(now_ns=now_ns, nonce=self._nonces.draw(now_ns))
+
+    def _venue_ns(self) -> int:
+        return self._runtime.time_ns() + self._offset_ns
+
+    def _throttled(self, error: RateLimited, status: int, draft: Draft | None) -> None:
+        self._runtime.feedback(
+            Feedback(
+                detail=str(error),
+                symbol=None if draft is None else _symbol_of(draft),
+                retry_after_s=error.retry_after_s,
+                banned=status == _BANNED or error.reason == "BANNED",
+            )
+        )
+
+
+def _symbol_of(draft: Draft) -> str | None:
+    instrument = draft.inputs.instrument
+    return None if instrument is None else instrument.symbol
+
+
+# Accounts with one key share its nonces: each must be above the last that the venue saw.
+_NONCES: Final[dict[tuple[str, str], NonceSource]] = {}
+
+
+def _nonces_of(definition: Definition, credentials: Credentials) -> NonceSource:
+    # The key is no secret; it is sent in clear with each request.
+    name = (definition.name, credentials.key.reveal())
+    found = _NONCES.get(name)
+    if found is None:
+        found = _NONCES[name] = NonceSource(definition.nonce)
+    return found
+
+
+@asynccontextmanager
+async def open_rest(config: RestConfig, runtime: Runtime) -> AsyncGenerator[RestVenue]:
+    """Open an account at the exchange of a definition. Nothing is sent yet.
+
+    Raises:
+        ConfigError: The definition, the environment or the key will not do.
+    """
+    definition = load(config.definition)
+    host = definition.hosts.get(config.environment)
+    if host is None:
+        known = ", ".join(sorted(definition.hosts))
+        raise ConfigError(
+            f"{definition.name} has no environment {config.environment!r}; it has {known}"
+        )
+    host = Host(
+        rest=config.rest_url.rstrip("/") or host.rest,
+        # Never half of each: another server's orders are not told by this one's stream.
+        stream=config.stream_url or ("" if config.rest_url else host.stream),
+        headers=host.headers,
+    )
+    hosts = frozenset(urlsplit(url).netloc for url in (host.rest, host.stream) if url)
+    async with open_http(hosts, runtime.time_ns) as transport:
+        yield RestVenue(
+            definition,
+            host,
+            runtime,
+            transport,
+            credentials=_credentials(config, definition),
+            hosts=hosts,
+            symbols=config.symbols,
+        )
+
+
+def _credentials(config: RestConfig, definition: Definition) -> Credentials | None:
+    if definition.is_public:
+        return None
+    if config.api_key is None or config.api_secret is None:
+        raise ConfigError(
+            f"{definition.name} needs api_key and api_secret, as env:NAME or file:PATH",
+            reason="SECRET_MISSING",
+        )
+    return Credentials(key=config.api_key, secret=config.api_secret, passphrase=config.passphrase)
