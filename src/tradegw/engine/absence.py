@@ -6,6 +6,9 @@ Pure, so that each condition has its own test. All of these are needed (docs/exp
 clock or height after `valid_until` plus the visibility lag; (c) the same venue account and instance as at
 the intent; (d) within the time for which the venue still shows closed orders; (e) no fills either;
 (f) twice, a lag apart.
+
+Where a venue forgets what expired unfilled, absence is not claimed: the same observations prove expiry, also
+of an order that was acknowledged or filled in part, because what it never filled is over (`proves_expiry`).
 """
 
 from __future__ import annotations
@@ -16,7 +19,15 @@ from tradegw.model import Order
 from tradegw.ports import VenueOrderRef
 from tradegw.venue import Capabilities, ExpiryKind, VenueTime
 
-__all__ = ["LOST", "Observation", "is_settled_after", "proves_absence"]
+__all__ = [
+    "LOST",
+    "Observation",
+    "counts",
+    "is_forgotten_at_expiry",
+    "is_settled_after",
+    "proves_absence",
+    "proves_expiry",
+]
 
 _NS_PER_S = 1_000_000_000
 
@@ -57,6 +68,11 @@ def is_settled_after(
             return False
 
 
+def is_forgotten_at_expiry(ref: VenueOrderRef, capabilities: Capabilities) -> bool:
+    """Whether the venue leaves no trace of this order once it has expired unfilled."""
+    return capabilities.forgets_unfilled and ref.valid_until_height is not None
+
+
 def proves_absence(
     order: Order,
     ref: VenueOrderRef,
@@ -70,19 +86,62 @@ def proves_absence(
     Args:
         identity: Venue account and instance at the time of the intent.
     """
-    if order.acknowledged or order.cum_qty:
+    if order.acknowledged or order.cum_qty or is_forgotten_at_expiry(ref, capabilities):
         return False
-    counted = [
-        seen
-        for seen in observations
-        if seen.identity == identity
+    return _are_enough(order, ref, observations, capabilities=capabilities, identity=identity)
+
+
+def proves_expiry(
+    order: Order,
+    ref: VenueOrderRef,
+    observations: tuple[Observation, ...],
+    *,
+    capabilities: Capabilities,
+    identity: tuple[str, str],
+) -> bool:
+    """Whether the observations prove that an order which its venue forgets at expiry is over.
+
+    Args:
+        identity: Venue account and instance at the time of the intent.
+    """
+    return is_forgotten_at_expiry(ref, capabilities) and _are_enough(
+        order, ref, observations, capabilities=capabilities, identity=identity
+    )
+
+
+def counts(
+    order: Order,
+    ref: VenueOrderRef,
+    seen: Observation,
+    *,
+    capabilities: Capabilities,
+    identity: tuple[str, str],
+) -> bool:
+    """Whether an observation says anything: conditions (b), (c) and (d)."""
+    return (
+        seen.identity == identity
         and is_settled_after(
             valid_until_ns=ref.valid_until_ns,
             valid_until_height=ref.valid_until_height,
             as_of=seen.as_of,
             capabilities=capabilities,
         )
-        and _is_retained(ref, seen, capabilities)
+        and _is_retained(order, ref, seen, capabilities)
+    )
+
+
+def _are_enough(
+    order: Order,
+    ref: VenueOrderRef,
+    observations: tuple[Observation, ...],
+    *,
+    capabilities: Capabilities,
+    identity: tuple[str, str],
+) -> bool:
+    counted = [
+        seen
+        for seen in observations
+        if counts(order, ref, seen, capabilities=capabilities, identity=identity)
     ]
     if len(counted) < 2:
         return False
@@ -90,10 +149,14 @@ def proves_absence(
     return counted[-1].as_of.time_ns - counted[0].as_of.time_ns >= max(lag_ns, 1)
 
 
-def _is_retained(ref: VenueOrderRef, seen: Observation, capabilities: Capabilities) -> bool:
-    if capabilities.closed_order_retention_s is None or ref.valid_until_ns is None:
+def _is_retained(
+    order: Order, ref: VenueOrderRef, seen: Observation, capabilities: Capabilities
+) -> bool:
+    if capabilities.closed_order_retention_s is None:
         return True
     retention_ns = int(capabilities.closed_order_retention_s * _NS_PER_S)
     # It may have been placed and closed as early as the request could be made.
-    earliest_ns = ref.valid_until_ns - int(capabilities.expiry_s * _NS_PER_S)
+    earliest_ns = order.created_time_ns
+    if ref.valid_until_ns is not None:
+        earliest_ns = ref.valid_until_ns - int(capabilities.expiry_s * _NS_PER_S)
     return seen.as_of.time_ns < earliest_ns + retention_ns

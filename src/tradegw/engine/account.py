@@ -57,7 +57,7 @@ from tradegw.ports import (
     Stored,
     VenueOrderRef,
 )
-from tradegw.venue import VenueAccount, VenueTime
+from tradegw.venue import VenueAccount, VenueRequest, VenueTime
 
 __all__ = ["NS_PER_S", "Account", "AccountSettings", "AccountState", "Meter"]
 
@@ -178,6 +178,12 @@ class Account:
         self.observations: dict[OrderId, tuple[Observation, ...]] = {}
         self.to_ask: set[OrderId] = set()
         """Open orders of which the venue knows more than we, though none of their commands is in doubt."""
+        self.repeatable: dict[OrderId, VenueRequest] = {}
+        """Placements in doubt that may be sent once more; see `resending`. Of this process alone."""
+        self.cancels_asked: set[OrderId] = set()
+        """Open orders that someone wanted cancelled, whatever became of it."""
+        self.stopped_sending_ns = 0
+        """Placements in doubt that were made up to then, by our clock, are not sent once more."""
         self.wake_resolver = asyncio.Event()
         self.wake_reconciler = asyncio.Event()
         self.wake_queue = asyncio.Event()
@@ -415,6 +421,13 @@ class Account:
         self.identities.pop(order.order_id, None)
         self.observations.pop(order.order_id, None)
         self.to_ask.discard(order.order_id)
+        self.repeatable.pop(order.order_id, None)
+        self.cancels_asked.discard(order.order_id)
+
+    def stop_repeating(self) -> None:
+        """Send no placement once more that was made until now: a halt was asked, or the record read anew."""
+        self.stopped_sending_ns = self.clock.time_ns()
+        self.repeatable.clear()
 
     async def doubt(self, order_id: OrderId, command: CommandKind, why: str) -> Order:
         """Record that nobody knows what became of a command, and wake the resolver.
@@ -457,6 +470,7 @@ class Account:
         Raises:
             Unavailable: The store failed; some may not be marked.
         """
+        self.stop_repeating()
         for order in self.book:
             if order.is_open and order.queued_command is not CommandKind.NEW:
                 await self.commit(
@@ -642,6 +656,8 @@ class Account:
         }
         self.observations.clear()
         self.to_ask.clear()
+        self.cancels_asked.clear()
+        self.stop_repeating()
         if known:
             reach(CrashPoint.LOADED_UNDOUBTED)
         for one in known:

@@ -363,6 +363,8 @@ class Desk:
             Unavailable: The venue has not been reached, or the store is away.
         """
         account = self._account
+        if account.book.find(order_id) is not None:
+            account.cancels_asked.add(order_id)
         # The venue would not know an order that is still on its way.
         await self._settled(order_id, CommandKind.NEW)
         key = (order_id, CommandKind.CANCEL)
@@ -622,6 +624,8 @@ class Desk:
                 reach(CrashPoint.REFUSED_UNJOURNALED)
                 return await self._apply_refusal(order_id, command, e)
             except Exception as e:  # noqa: BLE001  Silence is not refusal, and neither is a surprise.
+                if command is CommandKind.NEW:
+                    account.repeatable[order_id] = request
                 return await account.doubt(order_id, command, f"{type(e).__name__}: {e}")
             except asyncio.CancelledError:
                 return await self._on_cancelled(order_id, command)

@@ -234,6 +234,7 @@ class Engine:
                 open_venue=plan.open_venue,
                 rng=self._rng,
                 queue=Queue(account, desk, self._rng).run,
+                resend=desk.resend,
             ),
             name=f"account {name}",
         )
@@ -563,6 +564,9 @@ class Engine:
             )
         if kind == "account":
             self._member(name)
+        for member in self._members.values():
+            # Of any scope: the few seconds in which a silence might be ended by asking again are no loss.
+            member.account.stop_repeating()
         digest = fingerprint("halt", {"scope": halt.scope, "cancel_open": cancel_open})
         key = key or uuid4().hex
         claim = Claim(

@@ -15,7 +15,7 @@ from tradegw.engine.crash import CrashPoint, reach
 from tradegw.engine.guard import GuardedPlugins
 from tradegw.engine.resolver import ASK_AT_ONCE_MAX, Resolver, within
 from tradegw.errors import Unavailable, VenueError
-from tradegw.model import Balance, ExecutionReport, Order
+from tradegw.model import Balance, ExecutionReport, Order, OrderId
 from tradegw.plugins import AccountPlugins
 from tradegw.venue import (
     BalanceUpdate,
@@ -49,15 +49,17 @@ async def run_account(
     open_venue: Callable[[], AbstractAsyncContextManager[Venue]],
     rng: random.Random,
     queue: Callable[[], Awaitable[None]],
+    resend: Callable[[OrderId], Awaitable[None]],
 ) -> None:
     """Keep one account alive until cancelled: its venue open, its stream read, its doubts resolved.
 
     Args:
         queue: Looks after what waits for the venue, whether or not it is open.
+        resend: Sends a placement in doubt once more, if that is allowed.
 
     A part that fails is logged and begun again, and takes no other part with it.
     """
-    feed = _Feed(account, rng)
+    feed = _Feed(account, rng, resend)
     async with asyncio.TaskGroup() as group:
         group.create_task(_forever(account, "store watch", account.watch_store))
         group.create_task(_forever(account, "queue", queue))
@@ -87,10 +89,15 @@ async def _forever(account: Account, what: str, run: Callable[[], Awaitable[None
 
 
 class _Feed:
-    def __init__(self, account: Account, rng: random.Random) -> None:
+    def __init__(
+        self,
+        account: Account,
+        rng: random.Random,
+        resend: Callable[[OrderId], Awaitable[None]],
+    ) -> None:
         self._account = account
         self._rng = rng
-        self._resolver = Resolver(account, rng)
+        self._resolver = Resolver(account, rng, resend)
         self._last_update_ns = 0
         self._is_live = False
         self._balances_changed = asyncio.Event()

@@ -18,9 +18,9 @@ from uuid import uuid4
 
 from tradegw.engine.account import NS_PER_S, Account, AccountState
 from tradegw.engine.context import REQUEST
-from tradegw.engine.desk import Desk
 from tradegw.engine.guard import Permit, Rank
 from tradegw.engine.intake import clean
+from tradegw.engine.resending import ResendingDesk
 from tradegw.engine.validate import check_capabilities, check_grid
 from tradegw.errors import (
     Conflict,
@@ -55,7 +55,7 @@ HELD_MAX: Final = 1000
 _OUT: Final = ("VENUE_UNAVAILABLE", "RECONCILING")
 
 
-class HoldingDesk(Desk):
+class HoldingDesk(ResendingDesk):
     """A desk that holds what its venue cannot be asked now.
 
     Attributes:
@@ -105,6 +105,8 @@ class HoldingDesk(Desk):
         """
         account = self._account
         order = account.book.find(order_id)
+        if order is not None:
+            account.cancels_asked.add(order_id)
         if order is not None and (order.queued or not self.can_command):
             return await self._hold_cancel(order_id, claim)
         try:

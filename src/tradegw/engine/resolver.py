@@ -9,11 +9,18 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
-from tradegw.engine.absence import Observation, is_settled_after, proves_absence
+from tradegw.engine.absence import (
+    Observation,
+    counts,
+    is_forgotten_at_expiry,
+    is_settled_after,
+    proves_absence,
+    proves_expiry,
+)
 from tradegw.engine.account import NS_PER_S, Account, AccountState
 from tradegw.engine.crash import CrashPoint, reach
 from tradegw.errors import OutcomeUnknown, Unavailable
@@ -31,7 +38,7 @@ from tradegw.model import (
 from tradegw.model.lifecycle import is_missing_fills
 from tradegw.plugins import AccountPlugins
 from tradegw.ports import VenueOrderRef
-from tradegw.venue import FetchFills, FetchOrder, VenueTime
+from tradegw.venue import Capabilities, FetchFills, FetchOrder, VenueTime
 
 __all__ = ["ASK_AT_ONCE_MAX", "Resolver", "within"]
 
@@ -47,9 +54,16 @@ ASK_AT_ONCE_MAX = 16
 class Resolver:
     """Resolves the doubts of one account."""
 
-    def __init__(self, account: Account, rng: random.Random) -> None:
+    def __init__(
+        self,
+        account: Account,
+        rng: random.Random,
+        resend: Callable[[OrderId], Awaitable[None]],
+    ) -> None:
         self._account = account
         self._rng = rng
+        self._resend = resend
+        self._past: dict[OrderId, tuple[int, int]] = {}
         self._waits: dict[OrderId, float] = {}
         self._due_ns: dict[OrderId, int] = {}
 
@@ -77,6 +91,7 @@ class Resolver:
         pending = {order.order_id for order in self._pending()}
         self._due_ns = {i: due for i, due in self._due_ns.items() if i in pending}
         self._waits = {i: wait for i, wait in self._waits.items() if i in pending}
+        self._past = {i: past for i, past in self._past.items() if i in pending}
         if not pending:
             return None
         now_ns = self._account.clock.time_ns()
@@ -142,7 +157,7 @@ class Resolver:
         if ref.generation != asked.generation:
             # What was asked about is no longer what stands for the order.
             return
-        reports = [_about(ref, account.received(report)) for report in page.items]
+        reports = [_about(ref, account.received(report), page.as_of) for report in page.items]
         if order is not before and order.pending_terms is None:
             # A replace may have been settled since the venue looked, so these terms may be the old ones.
             reports = [
@@ -168,7 +183,7 @@ class Resolver:
         account.observations.pop(order_id, None)
         if any(is_missing_fills(order, report) for report in reports):
             named = (report.venue_order_id for report in reports if report.venue_order_id)
-            fills = await self._fetch_fills(venue, order, ref, next(named, None))
+            fills, _ = await self._fetch_fills(venue, order, ref, next(named, None))
             if fills:
                 await account.apply_reports(order_id, fills)
         order = await account.apply_reports(order_id, reports)
@@ -177,12 +192,7 @@ class Resolver:
         if not any(is_missing_fills(order, report) for report in reports):
             account.to_ask.discard(order_id)
         # The venue holds the order open. A cancel or replace that it can no longer take did not happen.
-        if not is_settled_after(
-            valid_until_ns=ref.command_valid_until_ns,
-            valid_until_height=ref.command_valid_until_height,
-            as_of=as_of,
-            capabilities=venue.account.capabilities,
-        ):
+        if not self._is_command_over(ref, as_of, venue.account.capabilities):
             return
         for doubt in order.in_doubt:
             refusal = _NEVER_HAPPENED.get(doubt.command)
@@ -195,11 +205,32 @@ class Resolver:
                             evidence=Evidence(
                                 kind=EvidenceKind.ABSENT_AFTER_EXPIRY,
                                 detail=f"the order stands unchanged at {as_of.time_ns}, after the "
-                                f"command's validity ended at {ref.command_valid_until_ns}",
+                                f"command's validity ended at "
+                                f"{ref.command_valid_until_ns or ref.command_valid_until_height}",
                             ),
                         )
                     ],
                 )
+
+    def _is_command_over(
+        self, ref: VenueOrderRef, as_of: VenueTime, capabilities: Capabilities
+    ) -> bool:
+        """Whether the venue can no longer take the last command of an order, and would show it if it had."""
+        if not is_settled_after(
+            valid_until_ns=ref.command_valid_until_ns,
+            valid_until_height=ref.command_valid_until_height,
+            as_of=as_of,
+            capabilities=capabilities,
+        ):
+            return False
+        height = ref.command_valid_until_height
+        if height is None:
+            return True
+        # A lag is a time: it begins when the height was first seen to be over.
+        seen = self._past.get(ref.order_id)
+        if seen is None or seen[0] != height:
+            seen = self._past[ref.order_id] = (height, as_of.time_ns)
+        return as_of.time_ns >= seen[1] + int(capabilities.visibility_lag_s * NS_PER_S)
 
     async def _not_found(
         self,
@@ -209,54 +240,51 @@ class Resolver:
         as_of: VenueTime,
     ) -> None:
         account = self._account
-        if order.acknowledged or order.cum_qty:
-            lag_ns = int(venue.account.capabilities.visibility_lag_s * NS_PER_S)
-            known_since_ns = order.updated_time_ns + account.venue_offset_ns
-            if not order.in_doubt and as_of.time_ns > known_since_ns + lag_ns:
-                log.error(
-                    "ALARM order %s of %s was acknowledged, and the venue does not find it",
-                    order.order_id,
-                    account.account,
-                )
-                await account.lose_sight(
-                    order.order_id, "acknowledged, and the venue does not find it"
-                )
-                account.to_ask.discard(order.order_id)
+        capabilities = venue.account.capabilities
+        if is_forgotten_at_expiry(ref, capabilities):
+            # In doubt or not, it is over before long, and nobody may tell of it.
+            if order.order_id not in account.to_ask:
+                account.to_ask.add(order.order_id)
+                account.wake_resolver.set()
+        elif order.acknowledged or order.cum_qty:
+            await self._out_of_sight(order, as_of, capabilities)
             return
-        fills = await self._fetch_fills(venue, order, ref)
-        if fills:
-            await account.apply_reports(order.order_id, fills)
+        fills, fills_as_of = await self._fetch_fills(venue, order, ref)
+        news = [fill for fill in fills if fill.trade_id not in order.trade_ids]
+        if news:
+            await account.apply_reports(order.order_id, news)
             return
+        identity = account.identities.get(order.order_id, account.identity)
+        now = Observation(as_of=_older(as_of, fills_as_of), identity=account.identity)
+        if counts(order, ref, now, capabilities=capabilities, identity=identity):
+            # The first and the last: those between prove nothing more.
+            first = account.observations.get(order.order_id, ())[:1]
+            account.observations[order.order_id] = (*first, now)
         seen = account.observations.get(order.order_id, ())
-        seen = (*seen[-7:], Observation(as_of=as_of, identity=account.identity))
-        account.observations[order.order_id] = seen
-        if not proves_absence(
-            order,
-            ref,
-            seen,
-            capabilities=venue.account.capabilities,
-            identity=account.identities.get(order.order_id, account.identity),
-        ):
+        if proves_expiry(order, ref, seen, capabilities=capabilities, identity=identity):
+            await account.apply_reports(order.order_id, [_expired(ref, seen)])
+        elif proves_absence(order, ref, seen, capabilities=capabilities, identity=identity):
+            reach(CrashPoint.ABSENCE_PROVEN_UNJOURNALED)
+            await account.apply_reports(order.order_id, [_absent(ref, seen)])
+        else:
+            await self._resend(order.order_id)
+
+    async def _out_of_sight(
+        self, order: Order, as_of: VenueTime, capabilities: Capabilities
+    ) -> None:
+        """Put an order in doubt that the venue held and does not find; beyond its lag, that is no delay."""
+        account = self._account
+        lag_ns = int(capabilities.visibility_lag_s * NS_PER_S)
+        known_since_ns = order.updated_time_ns + account.venue_offset_ns
+        if order.in_doubt or as_of.time_ns <= known_since_ns + lag_ns:
             return
-        reach(CrashPoint.ABSENCE_PROVEN_UNJOURNALED)
-        first, last = seen[0].as_of, seen[-1].as_of
-        detail = (
-            f"not found, without fills, {len(seen)} times from {first.time_ns} to {last.time_ns} by the "
-            f"venue's clock; valid until {ref.valid_until_ns or ref.valid_until_height}"
-        )
-        await account.apply_reports(
+        log.error(
+            "ALARM order %s of %s was acknowledged, and the venue does not find it",
             order.order_id,
-            [
-                ExecutionReport(
-                    exec_type=ExecType.REJECTED,
-                    command=CommandKind.NEW,
-                    ord_status=OrdStatus.REJECTED,
-                    reason="NEVER_REACHED_VENUE",
-                    text="proven absent",
-                    evidence=Evidence(kind=EvidenceKind.ABSENT_AFTER_EXPIRY, detail=detail),
-                )
-            ],
+            account.account,
         )
+        await account.lose_sight(order.order_id, "acknowledged, and the venue does not find it")
+        account.to_ask.discard(order.order_id)
 
     async def _fetch_fills(
         self,
@@ -264,8 +292,8 @@ class Resolver:
         order: Order,
         ref: VenueOrderRef,
         venue_order_id: VenueOrderId | None = None,
-    ) -> list[ExecutionReport]:
-        """Return every fill of the order that the venue shows.
+    ) -> tuple[list[ExecutionReport], VenueTime]:
+        """Return every fill of the order that the venue shows, and how old what it shows may be.
 
         Args:
             venue_order_id: The venue's name for the order, as it has just told.
@@ -280,10 +308,12 @@ class Resolver:
             venue_order_id=venue_order_id,
             venue_client_order_id=ref.venue_client_order_id,
         )
+        oldest: VenueTime | None = None
         while True:
             page = await within(venue.fetch(query))
+            oldest = page.as_of if oldest is None else _older(oldest, page.as_of)
             for item in page.items:
-                report = _about(ref, self._account.received(item))
+                report = _about(ref, self._account.received(item), page.as_of)
                 if (
                     report.venue_client_order_id is None
                     and report.venue_order_id is not None
@@ -296,12 +326,20 @@ class Resolver:
                     )
                 fills.append(report)
             if page.next_cursor is None:
-                return fills
+                return fills, oldest
             query = replace(query, cursor=page.next_cursor)
 
 
-def _about(ref: VenueOrderRef, report: ExecutionReport) -> ExecutionReport:
-    """Return a report that a targeted query brought, if it is about what was asked.
+def _older(one: VenueTime, other: VenueTime) -> VenueTime:
+    """Return the moment up to which two answers, perhaps of two machines, are both complete."""
+    heights = [at.height for at in (one, other) if at.height is not None]
+    return VenueTime(
+        time_ns=min(one.time_ns, other.time_ns), height=min(heights) if heights else None
+    )
+
+
+def _about(ref: VenueOrderRef, report: ExecutionReport, as_of: VenueTime) -> ExecutionReport:
+    """Return a report that a targeted query brought, with what was asked, if it is about that.
 
     Raises:
         ValueError: It names another order.
@@ -311,7 +349,42 @@ def _about(ref: VenueOrderRef, report: ExecutionReport) -> ExecutionReport:
             f"asked about {ref.venue_client_order_id}; the venue answers about "
             f"{report.venue_client_order_id}"
         )
-    return report
+    is_fill = report.exec_type is ExecType.TRADE
+    detail = (
+        f"asked for {'the fills of ' if is_fill else ''}{ref.venue_client_order_id}; "
+        f"the venue answered at {as_of.time_ns} by its clock"
+    )
+    kind = EvidenceKind.FILL if is_fill else EvidenceKind.VENUE_REPORT
+    return replace(report, evidence=Evidence(kind=kind, detail=detail))
+
+
+def _seen(ref: VenueOrderRef, seen: Sequence[Observation]) -> str:
+    first, last = seen[0].as_of, seen[-1].as_of
+    heights = "" if last.height is None else f", heights {first.height} and {last.height}"
+    return (
+        f"not found, without fills that are not counted, at {first.time_ns} and again at {last.time_ns} by "
+        f"the venue's clock{heights}; valid until {ref.valid_until_ns or ref.valid_until_height}"
+    )
+
+
+def _absent(ref: VenueOrderRef, seen: Sequence[Observation]) -> ExecutionReport:
+    return ExecutionReport(
+        exec_type=ExecType.REJECTED,
+        command=CommandKind.NEW,
+        ord_status=OrdStatus.REJECTED,
+        reason="NEVER_REACHED_VENUE",
+        text="proven absent",
+        evidence=Evidence(kind=EvidenceKind.ABSENT_AFTER_EXPIRY, detail=_seen(ref, seen)),
+    )
+
+
+def _expired(ref: VenueOrderRef, seen: Sequence[Observation]) -> ExecutionReport:
+    return ExecutionReport(
+        exec_type=ExecType.EXPIRED,
+        ord_status=OrdStatus.EXPIRED,
+        text="its time at the venue has passed",
+        evidence=Evidence(kind=EvidenceKind.EXPIRY_PASSED, detail=_seen(ref, seen)),
+    )
 
 
 async def within(asking: Awaitable[ResultT]) -> ResultT:

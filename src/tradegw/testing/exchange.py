@@ -69,6 +69,7 @@ class Request:
     command: CommandKind
     client_id: VenueClientOrderId
     valid_until_ns: int | None
+    valid_until_height: int | None = None
     symbol: str = ""
     side: Side = Side.BUY
     ord_type: OrdType = OrdType.LIMIT
@@ -88,6 +89,7 @@ class Placed:
     order_qty: Decimal
     price: Decimal | None
     created_ns: int
+    until_height: int | None = None
     cum_qty: Decimal = ZERO
     status: OrdStatus = OrdStatus.NEW
     is_forgotten: bool = False
@@ -110,6 +112,8 @@ class ScriptedExchange:
         held: Stream items that wait for `release`, or None while nothing is held.
         visibility_lag_s: For how long queries do not show a new order.
         request_validity_s: How long a request is valid; None: for ever.
+        block_s: Makes it a chain with blocks of so many seconds: requests are valid until a height, at which
+            orders expire, and unfilled ones are forgotten.
         clock_offset_s: How far its clock is ahead of ours.
         fill_on_arrival: Quantity of the next orders that fills at once; market orders fill in full.
         answer_also: Reports that the next answer to a placement holds beside its own.
@@ -117,6 +121,7 @@ class ScriptedExchange:
         query_errors: Raised by the next queries, one each; None lets one through.
         away: Raised by every request and query, while the exchange cannot be reached.
         hidden_orders: Whether queries for orders find none; those for fills do.
+        idempotent: Whether a placement under a known client id is answered with the order that is there.
         unreadable: An order about which a query is answered by nonsense.
         drops: Whether the stream loses what happens, while it looks healthy.
         reference_px: What it tells as the price of everything; None: it tells none.
@@ -146,6 +151,7 @@ class ScriptedExchange:
         self.held: list[StreamItem] | None = None
         self.visibility_lag_s = 0.0
         self.request_validity_s: float | None = 5.0
+        self.block_s: float | None = None
         self.clock_offset_s = 0.0
         self.fill_on_arrival = ZERO
         self.answer_also: list[ExecutionReport] = []
@@ -153,6 +159,7 @@ class ScriptedExchange:
         self.query_errors: deque[Exception | None] = deque()
         self.away: Exception | None = None
         self.hidden_orders = False
+        self.idempotent = False
         self.unreadable: VenueClientOrderId | None = None
         self.drops = False
         self.reference_px: Decimal | None = Decimal(100)
@@ -190,6 +197,13 @@ class ScriptedExchange:
         """Return the exchange's time."""
         return self.clock.time_ns() + int(self.clock_offset_s * 1_000_000_000)
 
+    @property
+    def height(self) -> int | None:
+        """The height of its last block, where it is a chain."""
+        return (
+            None if self.block_s is None else int(self.time_ns() / (self.block_s * 1_000_000_000))
+        )
+
     # --- the ledger -----------------------------------------------------------------------------
 
     def placed(self, client_id: VenueClientOrderId | str | None) -> Placed:
@@ -220,6 +234,13 @@ class ScriptedExchange:
         """
         until_ns = request.valid_until_ns
         if until_ns is not None and self.time_ns() > until_ns:
+            raise VenueRejected("the request is too old", reason="REQUEST_EXPIRED")
+        height = self.height
+        if (
+            height is not None
+            and request.valid_until_height is not None
+            and height > request.valid_until_height
+        ):
             raise VenueRejected("the request is too old", reason="REQUEST_EXPIRED")
         match request.command:
             case CommandKind.NEW:
@@ -272,7 +293,12 @@ class ScriptedExchange:
             order_qty=request.order_qty,
             price=request.price,
             created_ns=self.time_ns(),
+            until_height=request.valid_until_height,
         )
+        if self.idempotent:
+            for known in self.orders:
+                if known.client_id == request.client_id:
+                    return [self._report(ExecType.NEW, known, CommandKind.NEW)]
         self.orders.append(placed)
         before = len(self.trades)
         reports = [self._told(self._report(ExecType.NEW, placed, CommandKind.NEW))]
@@ -342,7 +368,16 @@ class ScriptedExchange:
     def shown(self) -> list[Placed]:
         """Return the orders that a query shows now."""
         since_ns = self.time_ns() - int(self.visibility_lag_s * 1_000_000_000)
+        self._pass_blocks()
         return [o for o in self.orders if not o.is_forgotten and o.created_ns <= since_ns]
+
+    def _pass_blocks(self) -> None:
+        height = self.height
+        for placed in self.orders:
+            until = placed.until_height
+            if placed.is_open and height is not None and until is not None and height > until:
+                placed.status = OrdStatus.EXPIRED
+                placed.is_forgotten = not placed.cum_qty
 
     def status_of(self, placed: Placed) -> ExecutionReport:
         """Return how an order stands."""

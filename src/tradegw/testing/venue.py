@@ -90,11 +90,11 @@ class ScriptedVenue(Venue):
 
     def translate(self, command: Command, context: TranslateContext) -> VenueRequest:
         """Turn a command into a request."""
-        valid_until = None
-        validity_s = self.exchange.request_validity_s
-        if validity_s is not None:
-            valid_until = VenueTime(time_ns=context.now.time_ns + int(validity_s * 1_000_000_000))
-        until_ns = None if valid_until is None else valid_until.time_ns
+        valid_until = self._valid_until(context.now)
+        until_ns = until_height = None
+        if valid_until is not None:
+            until_height = valid_until.height
+            until_ns = valid_until.time_ns if until_height is None else None
         (client_id,) = context.venue_client_order_ids
         match command:
             case Submit(order=order):
@@ -103,6 +103,7 @@ class ScriptedVenue(Venue):
                     command=CommandKind.NEW,
                     client_id=client_id,
                     valid_until_ns=until_ns,
+                    valid_until_height=until_height,
                     symbol=order.symbol,
                     side=order.side,
                     ord_type=order.ord_type,
@@ -112,13 +113,17 @@ class ScriptedVenue(Venue):
                 )
             case Cancel():
                 payload = Request(
-                    command=CommandKind.CANCEL, client_id=client_id, valid_until_ns=until_ns
+                    command=CommandKind.CANCEL,
+                    client_id=client_id,
+                    valid_until_ns=until_ns,
+                    valid_until_height=until_height,
                 )
             case Replace(terms=terms):
                 payload = Request(
                     command=CommandKind.REPLACE,
                     client_id=client_id,
                     valid_until_ns=until_ns,
+                    valid_until_height=until_height,
                     order_qty=terms.order_qty,
                     price=terms.price,
                 )
@@ -132,6 +137,19 @@ class ScriptedVenue(Venue):
             digest=f"{payload.command} {client_id}",
             safe_to_repeat=payload.command is CommandKind.CANCEL,
         )
+
+    @property
+    def height(self) -> int | None:
+        """Its height, where it is a chain."""
+        return self.exchange.height
+
+    def _valid_until(self, now: VenueTime) -> VenueTime | None:
+        validity_s, block_s = self.exchange.request_validity_s, self.exchange.block_s
+        if validity_s is None:
+            return None
+        if block_s is not None and now.height is not None:
+            return VenueTime(time_ns=0, height=now.height + int(validity_s / block_s))
+        return VenueTime(time_ns=now.time_ns + int(validity_s * 1_000_000_000))
 
     def _check(self, order: Order, grid: Instrument) -> None:
         can = self._capabilities
@@ -258,7 +276,7 @@ class ScriptedVenue(Venue):
         end = begin + _PAGE_MAX
         return Page(
             items=tuple(items[begin:end]),
-            as_of=VenueTime(time_ns=self.exchange.time_ns()),
+            as_of=VenueTime(time_ns=self.exchange.time_ns(), height=self.exchange.height),
             next_cursor=str(end) if end < len(items) else None,
         )
 

@@ -93,6 +93,8 @@ class Capabilities:
         expiry_s: How long a request stays valid, for people; `translate` sets the exact moment.
         visibility_lag_s: How long after acceptance a query may still not show an order.
         closed_order_retention_s: How long closed orders can be queried; None means for ever.
+        forgets_unfilled: Whether an order that was placed until a height lives no longer than that, and
+            leaves no trace if nothing of it was filled (dYdX short-term): absence is not claimed of such.
         idempotent_resend: Whether sending the same request again can never make a second order.
         timestamp_nonces: Whether the expiry of requests hangs on a nonce that `translate` is to be given.
         query_by_client_id: Whether `FetchOrder` takes our own name for an order.
@@ -110,6 +112,7 @@ class Capabilities:
     expiry_s: float = 0.0
     visibility_lag_s: float = 0.0
     closed_order_retention_s: float | None = None
+    forgets_unfilled: bool = False
     idempotent_resend: bool = False
     timestamp_nonces: bool = False
     query_by_client_id: bool = True

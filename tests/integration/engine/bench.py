@@ -244,6 +244,8 @@ class Bench:
         self._left.add(self._runner)
         self._left.update(t for t in asyncio.all_tasks() if t is not asyncio.current_task())
         self._runner = None
+        for account in self.engine.accounts:
+            account.venue = None
         for plugin in self.accounts.values():
             plugin.exchange._streams.clear()
         if isinstance(self._inner, SqliteStore):
