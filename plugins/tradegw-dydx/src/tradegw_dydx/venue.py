@@ -100,6 +100,7 @@ CAPABILITIES: Final = Capabilities(
     # Of a nonce; a height is 24 s away at most.
     expiry_s=30.0,
     visibility_lag_s=10.0,
+    forgets_unfilled=True,
     idempotent_resend=True,
     timestamp_nonces=True,
     client_id_codec=ClientIdCodec.UINT32,
