@@ -80,7 +80,11 @@ class Client:
     serving: dict
 
     def __post_init__(self):
-        self.channels = [grpc.aio.insecure_channel(address) for address in self.serving["grpc"]]
+        # Or channels would share connections, and how long a failed one waits.
+        own = [("grpc.use_local_subchannel_pool", 1)]
+        self.channels = [
+            grpc.aio.insecure_channel(address, options=own) for address in self.serving["grpc"]
+        ]
 
     async def __aenter__(self):
         return self
@@ -116,13 +120,16 @@ class Client:
         return await self.send(signed(order, trader=trader, **terms), node=node)
 
     async def height(self, node=0):
+        return (await self.latest_block(node)).height
+
+    async def latest_block(self, node=0):
         block = await self.call(
             "/cosmos.base.tendermint.v1beta1.Service/GetLatestBlock",
             wire.GetLatestBlockRequest(),
             wire.GetLatestBlockResponse,
             node=node,
         )
-        return block.block.header.height
+        return block.block.header
 
     async def get_tx(self, tx_hash, node=0):
         answer = await self.call(

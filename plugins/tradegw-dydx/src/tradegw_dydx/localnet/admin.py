@@ -197,13 +197,24 @@ def find_pair(network: Network, ticker: str) -> Pair:
     raise LookupError(f"there is no market {ticker[:40]!r}")
 
 
+def finite(value: Decimal) -> Decimal:
+    """Return a number that is one.
+
+    Raises:
+        ValueError: It is infinite, no number at all, or has too many places.
+    """
+    if not value.is_finite() or not -30 < value.adjusted() < 30:
+        raise ValueError(f"expected a number; found {str(value)[:40]}")
+    return value
+
+
 def quantums_of(pair: Pair, size: Decimal) -> int:
     """Return a size in the market's units.
 
     Raises:
         ValueError: It is off the grid.
     """
-    quantums = size.scaleb(-pair.atomic_resolution, EXACT)
+    quantums = finite(size).scaleb(-pair.atomic_resolution, EXACT)
     if quantums <= 0 or quantums % pair.step_base_quantums:
         raise ValueError(f"size {size} is off the grid of {pair.ticker}")
     return int(quantums)
@@ -216,7 +227,7 @@ def subticks_of(pair: Pair, price: Decimal) -> int:
         ValueError: It is off the grid.
     """
     exponent = pair.atomic_resolution - pair.quantum_conversion_exponent + 6
-    subticks = price.scaleb(exponent, EXACT)
+    subticks = finite(price).scaleb(exponent, EXACT)
     if subticks <= 0 or subticks % pair.subticks_per_tick:
         raise ValueError(f"price {price} is off the grid of {pair.ticker}")
     return int(subticks)

@@ -18,6 +18,7 @@ from starlette.websockets import WebSocket
 from tradegw_dydx.localnet.admin import (
     admin_routes,
     find_pair,
+    finite,
     ledger_json,
     quantums_of,
     side_of,
@@ -124,7 +125,7 @@ class Localnet:
             ValueError: The price has more places than the oracle, or is not above zero.
         """
         pair = find_pair(self.network, ticker)
-        told = price.scaleb(-pair.price_exponent, EXACT)
+        told = finite(price).scaleb(-pair.price_exponent, EXACT)
         if told <= 0 or told != told.to_integral_value():
             raise ValueError(
                 f"an oracle price of {ticker} has {-pair.price_exponent} places at most"

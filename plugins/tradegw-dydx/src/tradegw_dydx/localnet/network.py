@@ -215,7 +215,11 @@ class Network:
         operations = [*proposer.memclob.operations, *self._late_matches()]
         txs = list(proposer.mempool.values())
         skew = self.faults.standing(FaultKind.CLOCK_SKEW)
-        now_ns = self._clock() + (0 if skew is None else int(skew.offset_s * NS_PER_S))
+        now_ns = self._clock()
+        if skew is not None:
+            now_ns += int(skew.offset_s * NS_PER_S)
+            # A real chain's time never goes back; here it must, to be behind everyone else's.
+            self.chain.time_ns = min(self.chain.time_ns, now_ns - 1)
         block = self.chain.commit(operations, txs, now_ns)
         for match in block.facts.fills:
             for fill in match:
