@@ -169,11 +169,11 @@ async def test_a_slow_node_does_what_it_was_asked_late(client):
     tx_bytes = signed(order)
     code = await failure(client.send(tx_bytes, deadline_s=0.1))
     assert code is grpc.StatusCode.DEADLINE_EXCEEDED
-    # Whoever gave it up finds that it was not carried out: the chain's servers drop what is cancelled.
-    assert await client.send(tx_bytes) == OK
-    assert await client.truth(order) == (1, "0")
-    await client.fault("SLOW", node=0, method="BroadcastTx", delay_s=0.3)
-    assert await client.place(an_order()) == OK
+    # Given up by its caller, it is carried out all the same.
+    async with asyncio.timeout(60):
+        while await client.truth(order) is None:
+            pass
+    assert await client.send(tx_bytes) == CACHED
 
 
 async def test_refused_bytes_are_in_the_cache_too(client):

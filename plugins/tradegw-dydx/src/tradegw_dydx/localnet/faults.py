@@ -26,7 +26,7 @@ class FaultKind(StrEnum):
     BLACK_HOLE = "BLACK_HOLE"
     """A request arrives, nothing is done, and no answer ever comes."""
     SLOW = "SLOW"
-    """A request is carried out `delay_s` late."""
+    """A request is carried out `delay_s` late, whether its caller still waits or not."""
     REPLY_LOST = "REPLY_LOST"
     """A request is carried out, and its connection is cut before the answer."""
     RESOURCE_EXHAUSTED = "RESOURCE_EXHAUSTED"

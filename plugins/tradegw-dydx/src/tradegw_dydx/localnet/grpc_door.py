@@ -49,6 +49,7 @@ class NodeDoor:
         self._node = node
         self._faults = faults
         self.gate: Gate | None = None
+        self._late: set[asyncio.Task[Message]] = set()
         self._methods: dict[str, Method] = {
             "/cosmos.auth.v1beta1.Query/Account": (wire.QueryAccountRequest, self._account),
             "/cosmos.base.tendermint.v1beta1.Service/GetLatestBlock": (
@@ -140,6 +141,11 @@ class NodeDoor:
             }
         )
 
+    def end(self) -> None:
+        """Carry out nothing any more."""
+        for task in self._late:
+            task.cancel()
+
     def _guarded(
         self, name: str, answer: Callable[[Any], Message]
     ) -> Callable[[Any, Context], Any]:
@@ -151,7 +157,7 @@ class NodeDoor:
             height = (("x-cosmos-block-height", str(self._node.height)),)
             await context.send_initial_metadata(height)
             try:
-                response = answer(request)
+                response = await self._answer(name, ids, answer, request)
             except _Status as e:
                 await context.abort(e.code, str(e))
             if self._take(FaultKind.REPLY_LOST, name, ids):
@@ -160,13 +166,27 @@ class NodeDoor:
 
         return serve
 
+    async def _answer(
+        self, name: str, ids: frozenset[int], answer: Callable[[Any], Message], request: Any
+    ) -> Message:
+        slow = self._take(FaultKind.SLOW, name, ids)
+        if slow is None:
+            return answer(request)
+
+        async def late() -> Message:
+            await asyncio.sleep(slow.delay_s)
+            return answer(request)
+
+        task = asyncio.create_task(late())
+        self._late.add(task)
+        task.add_done_callback(self._late.discard)
+        # Carried out also when the caller has given it up.
+        return await asyncio.shield(task)
+
     def _take(self, kind: FaultKind, name: str, ids: frozenset[int]) -> Any:
         return self._faults.take(kind, node=self._node.number, method=name, client_ids=ids)
 
     async def _face(self, name: str, ids: frozenset[int], context: Context) -> None:
-        slow = self._take(FaultKind.SLOW, name, ids)
-        if slow is not None:
-            await asyncio.sleep(slow.delay_s)
         if self._take(FaultKind.RESET, name, ids):
             await self._vanish(context)
         if self._take(FaultKind.BLACK_HOLE, name, ids):
@@ -420,6 +440,7 @@ async def serve_node(door: NodeDoor, host: str, port: int) -> AsyncGenerator[Gat
         await gate.open(port)
         yield gate
     finally:
+        door.end()
         await gate.close()
         await server.stop(0)
 
