@@ -49,6 +49,7 @@ class HostFaults:
         self._sleep = sleep
         self._waker: tuple[int, asyncio.Task[None]] | None = None
         self._restarting: dict[Callable[[], None], None] = {}
+        self._forgetting: list[Callable[[], None]] = []
         self._delays: set[asyncio.Future[None]] = set()
         self._apart: set[asyncio.Task[Any]] = set()
 
@@ -142,6 +143,10 @@ class HostFaults:
         self._restarting[cut] = None
         return lambda: self._restarting.pop(cut, None)
 
+    def on_streams_lost(self, forget: Callable[[], None]) -> None:
+        """Have a door forget its streams' state when a restart loses it."""
+        self._forgetting.append(forget)
+
     def pass_time(self) -> None:
         """Let happen what is due by now."""
         for action in self.chaos.due():
@@ -153,6 +158,8 @@ class HostFaults:
                 case Restart():
                     if not action.keep_streams:
                         self._host.forget_feeds()
+                        for forget in self._forgetting:
+                            forget()
                     self.end_delays()
                     self.chaos.cut_streams()
                     for cut in list(self._restarting):

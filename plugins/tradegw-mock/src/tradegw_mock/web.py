@@ -45,9 +45,11 @@ class WebServer:
                 connection.transport.abort()
 
     def cut_all(self) -> None:
-        """Cut every connection."""
+        """Cut every connection, but those of the operator, who asked for it and wants to see."""
         for connection in self._connections():
-            connection.transport.abort()
+            scope: dict[str, Any] = getattr(connection, "scope", None) or {}
+            if not str(scope.get("path", "")).startswith("/admin/"):
+                connection.transport.abort()
 
     def _connections(self) -> list[Any]:
         assert self.server is not None

@@ -6,7 +6,9 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from enum import Enum
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Any, Final, cast
+
+from msgspec.structs import replace
 
 from tradegw_mock.binance.errors import BinanceError, mandatory, refused
 from tradegw_mock.binance.events import CancelIds
@@ -109,6 +111,8 @@ class Api:
         self.limits = Limits(limits)
         self.cancel_ids = CancelIds()
         self.listen_keys = ListenKeys(host.time_ns) if listen_keys else None
+        if self.listen_keys is not None:
+            host.faults.on_streams_lost(self.listen_keys.clear)
         self.tape = Tape(i.symbol for i in host.exchange.instruments())
         self.tape.load(host.exchange)
         self._seed = seed
@@ -157,6 +161,8 @@ class Api:
         except BinanceError:
             await face(chaos.after(target), sleep)
             raise
+        # So that the audit trail names the order, whoever made up its client order id.
+        target = replace(target, order_id=_order_id(answer))
         await face(chaos.after(target), sleep)
         return answer
 
@@ -287,6 +293,14 @@ def _unexpected() -> BinanceError:
         "An unexpected response was received from the message bus. Execution status unknown.",
         status=HTTPStatus.SERVICE_UNAVAILABLE,
     )
+
+
+def _order_id(answer: Any) -> int | None:
+    """Find which order an answer is about, if it is about one."""
+    if not isinstance(answer, dict):
+        return None
+    order_id = cast("dict[str, Any]", answer).get("orderId")
+    return order_id if isinstance(order_id, int) else None
 
 
 def _no_access() -> BinanceError:

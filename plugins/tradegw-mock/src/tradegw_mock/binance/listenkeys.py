@@ -48,6 +48,11 @@ class ListenKeys:
         if key is not None:
             del self._keys[key]
 
+    def clear(self) -> None:
+        """End all keys."""
+        self._keys.clear()
+        self._of_account.clear()
+
     def find(self, key: str) -> str | None:
         """Find whose stream a key opens; None where it opens none."""
         known = self._keys.get(key)
