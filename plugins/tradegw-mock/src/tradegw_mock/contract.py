@@ -10,7 +10,7 @@ from tradegw_mock.chaos import ErrorAnswer, FaultKind
 from tradegw_mock.exchange import RefusalCode
 from tradegw_mock.requests import BATCH_MAX, AnswerError
 
-__all__ = ["CAPABILITIES", "OUTCOMES", "VALID_FOR_S", "DoorCode", "answer_error"]
+__all__ = ["CAPABILITIES", "ORDER_POOLS", "OUTCOMES", "VALID_FOR_S", "DoorCode", "answer_error"]
 
 VALID_FOR_S: Final = 5.0
 """How long a request stays valid, by the exchange's clock."""
@@ -31,6 +31,10 @@ CAPABILITIES: Final = Capabilities(
     batch_max=BATCH_MAX,
     cancel_all=True,
 )
+
+
+ORDER_POOLS: Final = ("orders_10s", "orders_1d")
+"""The pools that count orders, where the exchange behind a native door declares limits."""
 
 
 class DoorCode:

@@ -36,6 +36,7 @@ from tradegw_mock.requests import (
     Done,
     GetBalances,
     GetInstruments,
+    GetLimits,
     GetOrder,
     GetPrice,
     GetTime,
@@ -294,7 +295,7 @@ def answer(
 def _answer(exchange: Exchange, request: Question, clock: Callable[[], int]) -> Listed:
     now_ns, instance_id = clock(), exchange.instance_id
     match request:
-        case GetTime():
+        case GetTime() | GetLimits():
             return Listed(time_ns=now_ns, instance_id=instance_id)
         case GetOrder():
             return _one_order(exchange, request, now_ns)

@@ -37,9 +37,11 @@ __all__ = [
     "Done",
     "GetBalances",
     "GetInstruments",
+    "GetLimits",
     "GetOrder",
     "GetPrice",
     "GetTime",
+    "LimitShown",
     "ListAccounts",
     "ListAudit",
     "ListFills",
@@ -215,6 +217,10 @@ class GetBalances(Request, frozen=True, kw_only=True, tag="balances"):
     """Ask for the account's balances."""
 
 
+class GetLimits(Request, frozen=True, kw_only=True, tag="limits"):
+    """Ask how much may be asked for in a time; nothing is declared where there is no limit."""
+
+
 class ListAccounts(Request, frozen=True, kw_only=True, tag="accounts"):
     """Ask for all accounts, the house's and the maker's included."""
 
@@ -234,6 +240,7 @@ Question = (
     | ListOrders
     | ListFills
     | GetBalances
+    | GetLimits
     | ListAccounts
     | ListAudit
 )
@@ -281,6 +288,22 @@ class BatchDone(Answer, frozen=True, kw_only=True):
     items: tuple[BatchItem, ...]
 
 
+class LimitShown(Struct, frozen=True, kw_only=True):
+    """At most `limit` units in each window of `window_s` seconds of the clock.
+
+    Attributes:
+        scope: Who shares it: `IP` or `ACCOUNT`.
+        costs: Units that an operation draws at most, where that is not `cost`.
+    """
+
+    name: str
+    scope: str
+    limit: int
+    window_s: float
+    costs: dict[str, int]
+    cost: int
+
+
 class Listed(Answer, frozen=True, kw_only=True):
     """What was asked for; `next_after` goes on from here, None at the end."""
 
@@ -292,6 +315,7 @@ class Listed(Answer, frozen=True, kw_only=True):
     accounts: tuple[AccountState, ...] = ()
     audit: tuple[AuditRecord, ...] = ()
     prices: tuple[ReferencePrice, ...] = ()
+    limits: tuple[LimitShown, ...] = ()
     next_after: int | None = field(default=None)
 
 

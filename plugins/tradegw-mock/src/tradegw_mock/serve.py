@@ -21,6 +21,7 @@ from tradegw_mock.binance.doors import BinanceDoors
 from tradegw_mock.clocks import VirtualClock
 from tradegw_mock.exchange import KeyKind
 from tradegw_mock.host import Host, HostSettings, open_host
+from tradegw_mock.native.limits import NativeLimits
 from tradegw_mock.native.server import open_door
 from tradegw_mock.requests import CreateApiKey
 from tradegw_mock.settings import AccountSettings, ServeSettings
@@ -120,7 +121,12 @@ async def serve(options: ServeOptions, announce: Callable[[Serving], None]) -> N
                 options.port,
             ) as web,
             binance.run(),
-            open_door(host, options.host, options.native_port) as door,
+            open_door(
+                host,
+                options.host,
+                options.native_port,
+                limits=NativeLimits(binance.api.limits) if options.settings.limits.native else None,
+            ) as door,
         ):
             host.faults.on_restart(web.cut_all)
             at = _shown(web.address)

@@ -28,7 +28,10 @@ from tradegw import Balance as VenueBalance
 from tradegw import Order as GatewayOrder
 from tradegw.venue import (
     BalanceUpdate,
+    BudgetPool,
+    BudgetScope,
     Command,
+    Operation,
     Outcome,
     ReferencePrice,
     StreamItem,
@@ -44,7 +47,7 @@ from tradegw.venue import Replace as ReplaceCommand
 from tradegw.venue import Submit as SubmitCommand
 from tradegw.venue import SubmitBatch as SubmitBatchCommand
 from tradegw_mock import exchange as mock
-from tradegw_mock.contract import OUTCOMES, VALID_FOR_S
+from tradegw_mock.contract import ORDER_POOLS, OUTCOMES, VALID_FOR_S
 from tradegw_mock.requests import (
     Answer,
     Batch,
@@ -52,6 +55,7 @@ from tradegw_mock.requests import (
     Cancel,
     CancelAll,
     Done,
+    LimitShown,
     Mutation,
     Place,
     Replace,
@@ -146,6 +150,7 @@ def translate(command: Command, context: TranslateContext, *, account: str) -> V
     until_ns = context.now.time_ns + _VALID_FOR_NS
     names = context.venue_client_order_ids
     payload: Mutation
+    cost: dict[str, int] = {}
     match command:
         case SubmitCommand():
             payload = _place(command.order, names[0], account, until_ns)
@@ -157,6 +162,8 @@ def translate(command: Command, context: TranslateContext, *, account: str) -> V
                 items=tuple(_place(order, name, account, until_ns) for order, name in members),
             )
             digest = f"place {len(payload.items)} from {names[0]}"
+            # Each member counts, where the exchange limits orders at all.
+            cost = dict.fromkeys(ORDER_POOLS, len(payload.items))
         case CancelCommand():
             name = names[0] if names else command.order.venue_client_order_id
             payload = _cancel(command.order, name, account, until_ns)
@@ -192,6 +199,7 @@ def translate(command: Command, context: TranslateContext, *, account: str) -> V
         payload=payload,
         valid_until=VenueTime(time_ns=until_ns),
         digest=digest,
+        cost=cost,
         safe_to_repeat=isinstance(command, (CancelCommand, CancelBatchCommand, CancelAllCommand)),
     )
 
@@ -391,6 +399,22 @@ def to_balances(
     )
 
 
+def to_budget(limit: LimitShown) -> BudgetPool:
+    """Translate a limit that the exchange declares."""
+    return BudgetPool(
+        name=limit.name,
+        scope=BudgetScope(limit.scope),
+        limit=limit.limit,
+        window_s=limit.window_s,
+        costs={
+            operation: limit.costs[name]
+            for operation, name in _NATIVE_OPERATIONS.items()
+            if name in limit.costs
+        },
+        cost=limit.cost,
+    )
+
+
 def to_instrument(instrument: mock.Instrument) -> Instrument:
     """Translate an instrument."""
     return Instrument(
@@ -414,3 +438,16 @@ def to_reference_price(price: mock.ReferencePrice, time_ns: int) -> ReferencePri
     """
     mid = price.mid
     return None if mid is None else ReferencePrice(symbol=price.symbol, px=mid, time_ns=time_ns)
+
+
+_NATIVE_OPERATIONS: Final = {
+    Operation.NEW: "place",
+    Operation.NEW_BATCH: "batch",
+    Operation.ORDER: "order",
+    Operation.OPEN_ORDERS: "open_orders",
+    Operation.HISTORY: "orders",
+    Operation.FILLS: "fills",
+    Operation.BALANCES: "balances",
+    Operation.INSTRUMENTS: "instruments",
+    Operation.REFERENCE_PRICE: "price",
+}

@@ -31,19 +31,21 @@ class LimitSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
     Attributes:
         enforced: Refuse what is beyond them. Without it they are declared and counted all the same.
+        native: Whether the native door keeps and declares them, too.
         request_weight_per_minute: Of one address.
         raw_requests_per_5_minutes: Of one address.
         orders_per_10_seconds: Of one account, filled ones aside; `orders_per_day` likewise.
     """
 
     enforced: bool = True
+    native: bool = False
     request_weight_per_minute: int = 6000
     raw_requests_per_5_minutes: int = 300_000
     orders_per_10_seconds: int = 100
     orders_per_day: int = 200_000
 
     def __post_init__(self) -> None:
-        for name in self.__struct_fields__[1:]:
+        for name in self.__struct_fields__[2:]:
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is at least 1; found {getattr(self, name)}")
 

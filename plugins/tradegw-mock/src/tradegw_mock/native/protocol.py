@@ -17,6 +17,7 @@ from tradegw_mock.requests import (
     CancelAll,
     GetBalances,
     GetInstruments,
+    GetLimits,
     GetOrder,
     GetPrice,
     GetTime,
@@ -144,6 +145,7 @@ AnyRequest = (
     | ListOrders
     | ListFills
     | GetBalances
+    | GetLimits
     | ListAccounts
     | ListAudit
     | Subscribe

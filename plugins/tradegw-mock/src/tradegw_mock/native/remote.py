@@ -5,25 +5,28 @@ from __future__ import annotations
 import random
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace as replace_fields
 
 from msgspec.structs import replace
 
 from tradegw import ExecutionReport, VenueError
-from tradegw.venue import Feedback, Runtime, StreamGap, StreamItem, StreamReady
+from tradegw.venue import Capabilities, Feedback, Runtime, StreamGap, StreamItem, StreamReady
 from tradegw_mock.config import MockConfig, read_address
+from tradegw_mock.contract import CAPABILITIES
 from tradegw_mock.exchange import OrderEvent
 from tradegw_mock.native.client import NativeClient, Subscription, open_client, subscribe
 from tradegw_mock.native.protocol import Subscribe
 from tradegw_mock.requests import (
     Answer,
     AnswerError,
+    GetLimits,
     Listed,
     ListFills,
     Mutation,
     OpenAccount,
     Question,
 )
-from tradegw_mock.translate import to_fill, to_stream_item
+from tradegw_mock.translate import to_budget, to_fill, to_stream_item
 from tradegw_mock.venue import MockVenue
 
 __all__ = ["RemoteVenue", "open_remote"]
@@ -60,6 +63,7 @@ class RemoteVenue(MockVenue):
         self._runtime = runtime
         self._client = client
         self._rng = rng
+        self._capabilities = CAPABILITIES
 
     async def _ask(self, request: Mutation | Question) -> Answer:
         return await self._client.ask(request)
@@ -75,6 +79,21 @@ class RemoteVenue(MockVenue):
         except AnswerError as e:
             text = f"account {self.exchange_account!r} cannot be opened: {e}"
             raise VenueError(text, reason=e.code) from e
+
+        try:
+            listed = await self._ask(GetLimits())
+        except AnswerError:
+            # It is of a time when there were none.
+            return
+        assert isinstance(listed, Listed)
+        self._capabilities = replace_fields(
+            CAPABILITIES, budgets=tuple(map(to_budget, listed.limits))
+        )
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What the exchange can do, and what it says that it allows in a time."""
+        return self._capabilities
 
     async def stream(self, since: int) -> AsyncIterator[StreamItem]:
         """Yield the account's events; after a cut, those that came meanwhile."""

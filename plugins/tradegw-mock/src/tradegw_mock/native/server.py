@@ -9,12 +9,14 @@ from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from tradegw_mock.chaos.desk import ErrorAnswered, Unanswered
 from tradegw_mock.contract import DoorCode, answer_error
 from tradegw_mock.exchange import Refusal
 from tradegw_mock.feed import Feed, FeedGap
 from tradegw_mock.host import ExchangeAway, ExchangeFailed, Host, StreamCut
+from tradegw_mock.native.limits import NativeLimits
 from tradegw_mock.native.protocol import (
     REQUEST_MAX,
     AnyRequest,
@@ -30,7 +32,7 @@ from tradegw_mock.native.protocol import (
     encode,
 )
 from tradegw_mock.operations import PastLost
-from tradegw_mock.requests import Answer, GetBalances
+from tradegw_mock.requests import Answer, AnswerError, GetBalances, GetLimits, Listed
 
 __all__ = ["DoorSettings", "NativeDoor", "open_door"]
 
@@ -58,17 +60,23 @@ class DoorSettings:
 
 @asynccontextmanager
 async def open_door(
-    host: Host, address: str, port: int, *, settings: DoorSettings | None = None
+    host: Host,
+    address: str,
+    port: int,
+    *,
+    settings: DoorSettings | None = None,
+    limits: NativeLimits | None = None,
 ) -> AsyncGenerator[NativeDoor]:
     """Listen on an address until left; then answer what is under way, and end every stream.
 
     Args:
+        limits: What to keep and declare; None for no limits.
         port: 0 picks a free one; see `NativeDoor.address`.
 
     Raises:
         OSError: The address cannot be listened on.
     """
-    door = NativeDoor(host, settings or DoorSettings())
+    door = NativeDoor(host, settings or DoorSettings(), limits)
     server = await asyncio.start_server(door.serve, address, port, limit=REQUEST_MAX)
     door.address = server.sockets[0].getsockname()[:2]
     stop_listening = host.faults.on_restart(door.cut)
@@ -84,9 +92,12 @@ async def open_door(
 class NativeDoor:
     """All connections of one door."""
 
-    def __init__(self, host: Host, settings: DoorSettings) -> None:
+    def __init__(
+        self, host: Host, settings: DoorSettings, limits: NativeLimits | None = None
+    ) -> None:
         self.host = host
         self.settings = settings
+        self.limits = limits
         self.is_closing = False
         self.address: tuple[str, int] = ("", 0)
         self._connections: dict[_Connection, asyncio.Task[object]] = {}
@@ -141,6 +152,8 @@ class _Connection:
         self._door = door
         self._reader = reader
         self._writer = writer
+        # It is gone where the client already is.
+        self._address = str((writer.get_extra_info("peername") or ("",))[0])
         self._sending = asyncio.Lock()
         self._in_flight = 0
         self._idle = asyncio.Event()
@@ -236,11 +249,19 @@ class _Connection:
     async def _carry_out(self, request: AnyRequest) -> Struct:
         assert not isinstance(request, Subscribe)
         answer: Answer
+        limits = self._door.limits
         try:
+            if limits is not None:
+                limits.charge(self._address, request, self._door.host.time_ns())
             answer = await self._door.host.ask(request)
+            if limits is not None and isinstance(request, GetLimits):
+                assert isinstance(answer, Listed)
+                answer = replace(answer, limits=limits.declared())
         except ErrorAnswered as e:
             error = answer_error(e.error)
             return _error(request.id, error.code, error.text, error.retry_after_s)
+        except AnswerError as e:
+            return _error(request.id, e.code, e.text, e.retry_after_s)
         except Refusal as e:
             return _error(request.id, e.code, e.text)
         except PastLost as e:
