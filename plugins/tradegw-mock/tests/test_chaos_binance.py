@@ -372,3 +372,49 @@ async def test_a_restart(desk: Desk, keep_streams: bool) -> None:
     assert (status == 200) == keep_streams
     assert await ran(desk.hits) == [("RESTART", None)]
     assert (await ran(desk.place))["status"] == "NEW"
+
+
+# --- the process ----------------------------------------------------------------------------------
+
+
+def test_a_client_by_the_wall_clock_may_trade_in_virtual_time(desk: Desk) -> None:
+    """An unmodified client knows nothing of other times; what it sends is not too old, nor too new."""
+    order = Rest(desk.rest.serving).place(newClientOrderId=desk.name)
+    assert order["status"] == "NEW"
+
+
+def a_night(seed: int) -> tuple[str, int]:
+    """Trade through faults over REST, one request after the other; give the trail's fingerprint."""
+    options = ["--clock", "virtual"]
+    with MockProcess(accounts=["alice"], seed=seed, options=options) as process:
+        desk = Desk(process, 0)
+        for kind in ("ERROR_AFTER", "NOT_FOUND", "CANCEL_FILLED"):
+            desk.admin.post("/faults", kind=kind, probability=0.4)
+        wall = Rest(process.serving)
+        for number in range(30):
+            # The client leaves the order's name to the exchange.
+            _, order, _ = wall.signed("POST", "order", **an_order(price=str(64000 + number * 50)))
+            wall.signed("GET", "openOrders", symbol="BTCUSDT")
+            if "orderId" in order:
+                wall.signed("DELETE", "order", symbol="BTCUSDT", orderId=order["orderId"])
+            desk.advance(1)
+        found = desk.admin.get("/audit/fingerprint")
+        return found["sha256"], found["lines"]
+
+
+def test_the_same_seed_gives_the_same_history_over_rest() -> None:
+    assert a_night(3) == a_night(3) != a_night(4)
+
+
+def test_a_stop_waits_for_no_delayed_answer() -> None:
+    """SIGTERM with answers held back for an hour: they are lost, streams end, the exit is clean."""
+    with MockProcess(accounts=["alice"]) as process:
+        admin = Admin(process.serving.admin)
+        admin.post("/faults", kind="ANSWER_DELAYED", delay_s=3600)
+        admin.post("/faults", kind="REQUEST_DELAYED", delay_s=3600)
+        rest = Rest(process.serving)
+        waiting = [Later(rest.place), Later(lambda: rest.place(symbol="ETHUSDT", price="3000"))]
+        eventually(lambda: len(admin.hits()) == 2)
+        assert process.stop() == 0
+        for later in waiting:
+            assert isinstance(later.wait(), BROKEN)

@@ -9,20 +9,31 @@ import asyncio
 import inspect
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 from tradegw_mock import exchange as mock
 from tradegw_mock.chaos import FaultSpec
+from tradegw_mock.config import MockConfig
 from tradegw_mock.host import Host
 from tradegw_mock.inprocess import InProcessVenue
 
-from tradegw import ExecType, ExecutionReport, OrdStatus, OutcomeUnknown, RateLimited, VenueRejected
+from tradegw import (
+    ExecType,
+    ExecutionReport,
+    OrdStatus,
+    OutcomeUnknown,
+    RateLimited,
+    VenueError,
+    VenueRejected,
+)
 from tradegw.venue import (
     FetchFills,
     FetchHistory,
     FetchOpenOrders,
+    FetchReferencePrice,
     FetchServerTime,
     StreamGap,
     StreamItem,
@@ -560,3 +571,35 @@ async def test_a_witness_meets_no_fault(reach: Reach) -> None:
     listed: Any = await reach.host.ask(ListOrders(account="paper", witness=True))
     assert listed.orders == ()
     assert reach.hits() == []
+
+
+# --- as somebody configures it --------------------------------------------------------------------
+
+
+async def test_a_scenario_plays_in_the_gateways_own_process(tmp_path: Path) -> None:
+    path = tmp_path / "scenario.toml"
+    path.write_text('[[fault]]\nkind = "ANSWER_LOST"\naccount = "paper"\n')
+    async with opened(liquidity="none", scenario=str(path)) as account:
+        with pytest.raises(OutcomeUnknown):
+            await account.place(an_order("c1"))
+        status = await account.status("c1")
+        assert status is not None
+        assert status.ord_status is OrdStatus.NEW
+
+
+@pytest.mark.parametrize("name", ["scenario", "replay"])
+async def test_a_file_that_cannot_be_read_is_said(tmp_path: Path, name: str) -> None:
+    missing = str(tmp_path / "none")
+    with pytest.raises(VenueError, match="none"):
+        async with opened(**{name: missing}):
+            pass
+    with pytest.raises(ValueError, match="for the process behind url"):
+        MockConfig(url="127.0.0.1:1", **{name: missing})
+
+
+async def test_a_file_is_replayed_in_the_gateways_own_process(tmp_path: Path) -> None:
+    path = tmp_path / "market.csv"
+    path.write_text("time_ms,kind,symbol,side,price,qty\n0,trade,BTC/USDT,BUY,50000,1\n")
+    async with opened(replay=str(path)) as account:
+        (price,) = (await account.hooks.fetch(FetchReferencePrice(symbol="BTC/USDT"))).items
+        assert 49_990 < price.px < 50_010

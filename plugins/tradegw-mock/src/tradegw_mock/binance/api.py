@@ -32,6 +32,7 @@ MS: Final = 1_000_000
 _WINDOW_DEFAULT_MS: Final = 5000.0
 _WINDOW_MAX_MS: Final = 60_000.0
 _AHEAD_NS: Final = 1_000 * MS
+_OTHER_TIME_NS: Final = 24 * 3600 * 1_000 * MS
 
 
 class Security(Enum):
@@ -250,6 +251,9 @@ class Api:
             if not is_signed(call.key, call.payload, signature):
                 raise BinanceError(-1022, "Signature for this request is not valid.")
         sent_ns, window_ns = to_ns(timestamp), _window_ns(call.params)
+        if self.host.virtual is not None and abs(sent_ns - call.now_ns) > _OTHER_TIME_NS:
+            # Its sender goes by the wall clock, which a virtual one cannot judge.
+            return
         if sent_ns >= call.now_ns + _AHEAD_NS:
             raise BinanceError(
                 -1021, "Timestamp for this request was 1000ms ahead of the server's time."
