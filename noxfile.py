@@ -20,6 +20,7 @@ nox.options.sessions = [
     "lint",
     "types",
     "tests",
+    "clients",
     "dydx",
     "dydx-client",
     "generate",
@@ -161,6 +162,39 @@ def dydx_client(session: nox.Session) -> None:
     session.run("uv", "pip", "install", "--python", python, *DYDX_CLIENT, silent=True)
     session.env["TRADEGW_DYDX_CLIENT"] = python
     session.run("pytest", "-q", "-n", "0", f"{DYDX}/tests/official", *session.posargs)
+
+
+CLIENTS = {
+    "ccxt": ["test_ccxt.py", "test_ccxt_pro.py", "test_ccxt_harness.py"],
+    "python-binance": ["test_python_binance.py"],
+    "binance-sdk-spot": ["test_binance_sdk.py"],
+    "binance-connector": ["test_binance_connector.py"],
+}
+
+
+@nox.session(python=PYTHONS[0])
+def clients(session: nox.Session) -> None:
+    """Unmodified exchange clients trade on the mock exchange, each in an environment of its own.
+
+    `nox -s clients -- long` runs what takes its time, too.
+    """
+    _install(session)
+    session.install("uv")
+    folder = Path("plugins/tradegw-mock/clients")
+    marks = [] if "long" in session.posargs else ["-m", "not long"]
+    # psutil: what ccxt's own tests import and its wheel does not ask for.
+    tools = ["pytest>=8.3", "pytest-asyncio>=0.26", "pytest-timeout>=2.3", "psutil"]
+    for client, files in CLIENTS.items():
+        venv = Path(session.create_tmp(), client)
+        session.run("uv", "venv", "--clear", "--python", _python(session), str(venv), silent=True)
+        python = str(venv / "bin" / "python")
+        session.run("uv", "pip", "install", "--python", python, client, *tools, silent=True)
+        session.run(
+            *(python, "-m", "pytest", "-q", "-c", str(folder / "pytest.ini"), *marks),
+            *(str(folder / file) for file in files),
+            env={"TRADEGW_MOCK_PYTHON": _python(session)},
+            external=True,
+        )
 
 
 @nox.session(python=PYTHONS[0])
