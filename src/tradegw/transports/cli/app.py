@@ -68,6 +68,12 @@ COMMANDS: Final[tuple[CommandInfo, ...]] = tuple(
         (_ACT, "resume", "control:resume", "Lift a halt."),
         (_ACT, "halts", "control:halts", "List the halts in force."),
         (_ACT, "resolve", "control:resolve", "Decide an order in doubt by hand."),
+        (
+            _ACT,
+            "doctor",
+            "doctor:doctor",
+            "Look at plugins, store, clocks and keys, and say what is wrong.",
+        ),
         (_SETUP, "init", "setup:init", "Write a configuration with comments."),
         (_SETUP, "config check", "setup:config_check", "Print what is in force, and from where."),
         (
