@@ -19,6 +19,7 @@ from pathlib import Path
 from subprocess import CompletedProcess
 
 import pytest
+from tradegw_mock.testing import MockProcess
 
 from tests.e2e.processes import REPOSITORY, run, serving, tradegw
 
@@ -359,7 +360,36 @@ def test_venue_that_cuts_the_line(tmp_path: Path, lost: str, ends: str) -> None:
     assert done.stdout == f"PENDING_NEW ['NEW']\n{ends}\n"
 
 
-TESTS = {"first-bot": test_first_bot, "config": test_config, "venue": test_venue}
+def test_chaos_scenario(tmp_path: Path) -> None:
+    """The scenario, the configuration and the bot that the guide shows, together."""
+    (tmp_path / "bad-night.toml").write_text(named("chaos-scenario").text, "utf-8")
+    (tmp_path / "tradegw.toml").write_text(named("chaos-config").text, "utf-8")
+    done = python(named("chaos-bot").text, tmp_path)
+    assert done.stdout == "NEW\n"
+    told = shell("tradegw explain whose-answer-is-lost", tmp_path)
+    assert "whose-answer-is-lost" in told
+
+
+def test_mock_admin(tmp_path: Path) -> None:
+    program = tmp_path / "operate.py"
+    program.write_text(named("mock-admin").text, "utf-8")
+    with MockProcess(config={"step_interval_s": 0}) as exchange:
+        done = run(
+            [sys.executable, "-W", "error", str(program), exchange.serving.admin], cwd=tmp_path
+        )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "BTC 1.5\nUSDT 50000\n61000\nTrue\n"
+
+
+TESTS = {
+    "first-bot": test_first_bot,
+    "config": test_config,
+    "venue": test_venue,
+    "chaos-scenario": test_chaos_scenario,
+    "chaos-config": test_chaos_scenario,
+    "chaos-bot": test_chaos_scenario,
+    "mock-admin": test_mock_admin,
+}
 
 
 @pytest.mark.parametrize("name", sorted(TESTS))
