@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Generator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -173,18 +173,20 @@ class Definition:
                 f"found {client_id[:80]!r}"
             )
         capabilities = self.capabilities
-        has_expiry = capabilities.expiry is ExpiryKind.TIME
-        until_ns = now_ns + (int(capabilities.expiry_s * 1e9) if has_expiry else _QUESTION_VALID_NS)
         inputs = Inputs(
             now_ns=now_ns,
-            valid_until_ns=until_ns if has_expiry else 0,
             order=order,
             instrument=instrument,
             terms=terms,
             venue_client_order_id=client_id,
             venue_order_id=None if order is None else order.venue_order_id,
         )
-        draft = self._chosen(name, inputs).draft(inputs, valid_until_ns=until_ns)
+        operation = self._chosen(name, inputs)
+        valid_s = capabilities.expiry_s if operation.valid_s is None else operation.valid_s
+        has_expiry = capabilities.expiry is ExpiryKind.TIME and not operation.never_expires
+        until_ns = now_ns + (int(valid_s * 1e9) if has_expiry else _QUESTION_VALID_NS)
+        inputs.valid_until_ns = until_ns if has_expiry else 0
+        draft = operation.draft(inputs, valid_until_ns=until_ns)
         return VenueRequest(
             payload=draft,
             valid_until=VenueTime(time_ns=until_ns) if has_expiry else None,
@@ -256,6 +258,21 @@ class Definition:
         """
         if isinstance(query, FetchPositions):
             return Page(items=(), as_of=VenueTime(time_ns=now()))
+        if (
+            isinstance(query, FetchFills)
+            and query.venue_order_id is None
+            and query.venue_client_order_id is not None
+            and query.symbol is not None
+            and not all(place.by_client_id for place in self.operations.get("fills", ()))
+        ):
+            # Its fills do not name our order: they would look like ours, whosoever they are.
+            order = FetchOrder(
+                symbol=query.symbol, venue_client_order_id=query.venue_client_order_id
+            )
+            found = yield from self.ask(order, markets=markets, account=account, now=now)
+            if not found.items:
+                return found
+            query = replace(query, venue_order_id=found.items[0].venue_order_id)
         name = _OPERATION_OF[type(query)]
         cursor = getattr(query, "cursor", None)
         if isinstance(query, FetchOrder) or not hasattr(query, "cursor"):
@@ -289,7 +306,9 @@ class Definition:
             if operation.test is None or operation.test(None, inputs)
         ]
         if index >= len(places):
-            raise refuse_unsupported(name, None)
+            raise VenueError(
+                f"{self.name} cannot be asked for {name} in this way", reason="UNSUPPORTED"
+            )
         operation = places[index]
         draft = operation.draft(inputs, valid_until_ns=inputs.now_ns + self._question_valid_ns())
         page = self.page(draft, (yield draft), account)

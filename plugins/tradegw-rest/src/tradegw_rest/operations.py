@@ -61,11 +61,12 @@ REQUEST_KEYS: Final[Mapping[str, str]] = {
     "request": "Method and path: `POST /api/v3/order`. `{name}` in the path is a member of `vars`.",
     "when": "Alternatives only: the condition under which this one is meant.",
     "vars": "Values for the path.",
-    "send": "`query`, `form`, `json` or `none`: where the parameters go.",
+    "send": "`query`, `form`, `json`, `json_list` (a list of one object) or `none`: where parameters go.",
     "params": "Parameters, in the order in which they are sent. Absent values are left out.",
     "headers": "Further headers.",
     "signed": "`false` for public requests. Default `true`.",
     "cost": "Units that it takes from each budget: a number, or a named strategy.",
+    "valid_s": "How long this command is valid, where not `expiry_s`; `never`: it is taken however late.",
     "ok": "Condition on an answer of HTTP 2xx to be an acceptance.",
     "as_of": "Where the answer says what time it is at the venue.",
 }
@@ -81,6 +82,7 @@ ANSWER_KEYS: Final[Mapping[str, str]] = {
     "instrument": "Fields of an instrument, and its aliases.",
     "price": "`px` and `time`.",
     "token": "Where the token stands.",
+    "by_client_id": "Of `fills`: `true` when rows can be told by our name of the order.",
     "next": "How a listing goes on: a named pager and its settings.",
 }
 
@@ -159,6 +161,9 @@ class Operation:
     price: tuple[Read, Read | None] | None = None
     token: Read | None = None
     pager: Pager = no_more
+    valid_s: float | None = None
+    never_expires: bool = False
+    by_client_id: bool = False
 
     @property
     def command(self) -> CommandKind | None:
@@ -172,10 +177,11 @@ class Operation:
             InvalidOrder: The venue cannot do this.
         """
         params: dict[str, Any] = {}
+        is_json = self.encoding in {"json", "json_list"}
         for name, read in self.params:
             value = read(None, inputs)
             if value is not None:
-                params[name] = value if self.encoding == "json" else _as_text(value)
+                params[name] = value if is_json else _as_text(value)
         headers: dict[str, str] = {}
         for name, read in self.headers:
             value = to_text(read(None, inputs))
@@ -299,7 +305,9 @@ def _alternative(
         spot.fail(f"the path names {wanted or 'nothing'}, vars gives {list(given) or 'nothing'}")
     params = items["params"].items() if "params" in items else {}
     encoding = (
-        items["send"].one_of(("query", "form", "json", "none")) if "send" in items else "none"
+        items["send"].one_of(("query", "form", "json", "json_list", "none"))
+        if "send" in items
+        else "none"
     )
     if params and encoding == "none":
         items["params"].fail("send must say where the parameters go")
@@ -307,6 +315,9 @@ def _alternative(
     pager: Pager = no_more
     if "next" in items:
         pager = _pager(items["next"], answers)
+    valid = items.get("valid_s")
+    never_expires = valid is not None and valid.is_text and valid.text() == "never"
+    valid_s = None if valid is None or never_expires else valid.seconds()
     operation = Operation(
         name=name,
         where=spot.path,
@@ -334,6 +345,9 @@ def _alternative(
         price=_price(items["price"], answers) if "price" in items else None,
         token=answers.value(items["token"]) if "token" in items else None,
         pager=pager,
+        valid_s=valid_s,
+        never_expires=never_expires,
+        by_client_id="by_client_id" in items and items["by_client_id"].flag(),
     )
     _check_whole(name, operation, spot)
     return operation

@@ -121,14 +121,15 @@ class Signer(ABC):
 
 def plain_request(draft: Draft, base: str) -> HttpRequest:
     """Return an unsigned request."""
-    text = encode_form(draft.params) if draft.params else ""
+    is_text = bool(draft.params) and draft.encoding in {"query", "form"}
+    text = encode_form(draft.params) if is_text else ""
     query = f"?{text}" if text and draft.encoding == "query" else ""
     body, headers = "", dict(draft.headers)
     if draft.encoding == "form" and text:
         body = text
         headers["Content-Type"] = _FORM
-    elif draft.encoding == "json":
-        body = encode_json(draft.params)
+    elif draft.encoding in {"json", "json_list"}:
+        body = encode_json(draft.params if draft.encoding == "json" else [draft.params])
         headers["Content-Type"] = _JSON
     return HttpRequest(
         method=draft.method, url=f"{base}{draft.path}{query}", headers=headers, body=body
@@ -276,7 +277,8 @@ class Okx(Signer):
 
     def sign(self, draft: Draft, base: str, stamp: Stamp) -> HttpRequest:
         unsigned = plain_request(draft, base)
-        time = iso(stamp.now_ns)
+        # OKX takes requests for 30 seconds from this time on: it must be that of the translation.
+        time = iso(draft.now_ns)
         target = unsigned.url[len(base) :]
         return HttpRequest(
             method=draft.method,

@@ -44,6 +44,8 @@ STEP_KEYS: Final[Mapping[str, str]] = {
 EVENT_KEYS: Final[Mapping[str, str]] = {
     "when": "Condition on the message.",
     "rows": "Path of its rows, each of which is read; the message itself without it.",
+    "entries": "Path of an object whose members are rows.",
+    "keep": "Condition on a row to count.",
     "answer": "Reports that a row makes: list of `{when, rows, report}`.",
     "balances": "`{rows, balance}`: balances that a row makes.",
 }

@@ -148,12 +148,15 @@ class Compiler:
             read = self._text(
                 Spot(f"${name.removeprefix('$')}", wanted.file, wanted.line, wanted.path)
             )
+        if wanted.is_map:
+            other = self._test(name, wanted.keys(("not",))["not"])
+            return lambda row, inputs: not other(row, inputs)
         choices = [choice.text() for choice in wanted.each()]
         if len(choices) == 1 and choices[0].startswith("$"):
             # A filter by an input that is absent lets everything pass.
-            other = self._text(wanted if wanted.is_text else wanted.list()[0])
+            filter_by = self._text(wanted if wanted.is_text else wanted.list()[0])
             return lambda row, inputs: (
-                (asked := _text_or_none(other(row, inputs))) is None
+                (asked := _text_or_none(filter_by(row, inputs))) is None
                 or _text_or_none(read(row, inputs)) == asked
             )
         domain = DOMAINS.get(name.removeprefix("$"))
@@ -499,6 +502,25 @@ def _power(compiler: Compiler, items: Mapping[str, Spot]) -> Read:
     return read
 
 
+def _changed(
+    change: Callable[[Decimal], Any], verb: str
+) -> Callable[[Compiler, Mapping[str, Spot]], Read]:
+    def compile_change(compiler: Compiler, items: Mapping[str, Spot]) -> Read:
+        of = compiler.value(items[verb])
+
+        def read(row: Any, inputs: Inputs) -> Any:
+            number = to_decimal(of(row, inputs))
+            return None if number is None else change(number)
+
+        return read
+
+    return compile_change
+
+
+def _sign_of(number: Decimal) -> str:
+    return "0" if number.is_zero() else "-" if number < 0 else "+"
+
+
 def _lookup(compiler: Compiler, items: Mapping[str, Spot]) -> Read:
     key = compiler.value(items["lookup"])
     within = compiler.value(items["in"])
@@ -578,6 +600,19 @@ VERBS: Final[Mapping[str, Verb]] = {
     "product": Verb(compile=_product, where="answer", doc="The product of a list of numbers."),
     "difference": Verb(
         compile=_difference, where="answer", doc="The first of two numbers less the second."
+    ),
+    "negate": Verb(
+        compile=_changed(lambda number: -number, "negate"),
+        where="answer",
+        doc="A number with the other sign.",
+    ),
+    "absolute": Verb(
+        compile=_changed(abs, "absolute"), where="answer", doc="A number without its sign."
+    ),
+    "sign": Verb(
+        compile=_changed(_sign_of, "sign"),
+        where="answer",
+        doc="`+`, `-` or `0`, by a number's sign.",
     ),
     "power": Verb(
         compile=_power, where="answer", doc="Ten to the minus n: the grid of n decimals."
