@@ -1,0 +1,380 @@
+"""A gateway on the local chain: its record is what the chain holds, whatever went wrong between them."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from contextlib import asynccontextmanager
+from decimal import Decimal
+
+import pytest
+from tradegw_dydx.localnet import FaultKind, FaultSpec, Settings, open_localnet
+from tradegw_dydx.reports import order_uuid
+
+import tradegw
+from tradegw import OrdStatus
+
+from .keys import A1, M1
+
+BTC, ETH, SOL = "BTC/USD:USDC", "ETH/USD:USDC", "SOL/USD:USDC"
+TICKERS = {BTC: "BTC-USD", ETH: "ETH-USD", SOL: "SOL-USD"}
+BLOCK_S = 0.05
+# Nothing here tests the indexer's limit of requests, and all tests share an address.
+CHAIN = Settings(nodes=3, requests_per_window=100_000, stateful_limits=())
+
+
+@asynccontextmanager
+async def a_gateway(net, directory, **config):
+    """Open a gateway with one account, `perp`, on a local chain."""
+    serving = net.serving
+    venue = {
+        "plugin": "dydx",
+        "network": "localnet",
+        "nodes": list(serving.grpc),
+        "indexer_rest": serving.indexer_rest,
+        "indexer_ws": serving.indexer_ws,
+        # Blocks come twelve times as fast as on the real chain, and the height is asked for as ever.
+        "ioc_blocks": 30,
+        "block_time_s": BLOCK_S,
+        **config,
+    }
+    async with tradegw.open(
+        {
+            "store": {"url": f"sqlite:///{directory}/tradegw.db"},
+            "venues": {"dydx": venue},
+            "accounts": {"perp": {"venue": "dydx", "mnemonic": "env:TRADEGW_TEST_MNEMONIC"}},
+        }
+    ) as gateway:
+        yield gateway
+
+
+@pytest.fixture(autouse=True)
+def words(monkeypatch):
+    monkeypatch.setenv("TRADEGW_TEST_MNEMONIC", M1)
+
+
+async def until(holds):
+    """Wait until something holds; return it."""
+    async with asyncio.timeout(90):
+        while True:
+            if found := await holds():
+                return found
+            await asyncio.sleep(0.02)
+
+
+async def place(gateway, **terms):
+    """Place an order as clients do: while the account is not ready, again, with the same key."""
+
+    async def taken():
+        try:
+            return await gateway.place_order(account="perp", symbol=BTC, **terms)
+        except tradegw.Unavailable:
+            return None
+
+    return await until(taken)
+
+
+async def closed(gateway, order):
+    async def is_closed():
+        now = await gateway.get_order(order.order_id)
+        return None if now.is_open else now
+
+    return await until(is_closed)
+
+
+def truth(net, order):
+    """What the chain knows under an order's name: how many versions, and what is filled."""
+    for item in net.ledger()["orders"]:
+        if item["id"] == order.venue_order_id or (
+            str(item["client_id"]) == order.venue_client_order_id
+        ):
+            return item["versions"], Decimal(item["filled"])
+    return 0, Decimal(0)
+
+
+def chain_positions(net):
+    """The account's positions, as the chain holds them."""
+    for item in net.ledger()["subaccounts"]:
+        if (item["owner"], item["subaccount"]) == (A1, 0):
+            return {ticker: Decimal(held) for ticker, held in item["positions"].items()}
+    return {}
+
+
+async def told_positions(gateway):
+    return {TICKERS[p.symbol]: p.qty for p in await gateway.list_positions("perp") if p.qty}
+
+
+async def fold(gateway):
+    """Positions as the fills add up."""
+    held = dict.fromkeys(TICKERS.values(), Decimal(0))
+    token = None
+    while True:
+        page = await gateway.list_fills(page_size=1000, page_token=token)
+        for fill in page.items:
+            sign = 1 if fill.side is tradegw.Side.BUY else -1
+            held[TICKERS[fill.symbol]] += sign * fill.last_qty
+        token = page.next_cursor
+        if token is None:
+            return {ticker: qty for ticker, qty in held.items() if qty}
+
+
+# --- positions ------------------------------------------------------------------------------------
+
+
+async def test_after_200_random_trades_positions_are_the_chains(tmp_path):
+    rng = random.Random(20)
+    prices = {BTC: (89_919, "0.0001"), ETH: (3_103, "0.001"), SOL: (135, "0.1")}
+    async with (
+        open_localnet(CHAIN, block_time_s=BLOCK_S) as net,
+        a_gateway(net, tmp_path) as gateway,
+    ):
+
+        async def trade(number):
+            symbol = rng.choice([*prices])
+            mid, step = prices[symbol]
+            side = rng.choice(["buy", "sell"])
+            away = rng.choice(["0.97", "1.03"]) if number % 4 else "1"
+            terms = {
+                "account": "perp",
+                "symbol": symbol,
+                "side": side,
+                "order_qty": Decimal(step) * rng.randint(1, 20),
+                "time_in_force": "IOC",
+                "client_order_id": f"t{number}",
+            }
+            if number % 2:
+                return await gateway.place_order(**terms, ord_type="market")
+            price = (mid * Decimal(away)).quantize(Decimal(1))
+            return await gateway.place_order(**terms, ord_type="limit", price=price)
+
+        orders = []
+        for first in range(0, 200, 10):
+            orders += await asyncio.gather(*(trade(first + i) for i in range(10)))
+        orders = [await closed(gateway, order) for order in orders]
+        assert {o.ord_status for o in orders} == {OrdStatus.FILLED, OrdStatus.CANCELED}
+        for order in orders:
+            assert truth(net, order) == (1, order.cum_qty), order
+        held = chain_positions(net)
+        assert held
+        assert await fold(gateway) == held
+
+        async def agree():
+            return await told_positions(gateway) == held
+
+        # They follow by the indexer's stream, a moment after the fills.
+        assert await until(agree)
+
+
+async def test_closing_twice_with_one_key_closes_once_and_never_flips(tmp_path):
+    async with (
+        open_localnet(CHAIN, block_time_s=BLOCK_S) as net,
+        a_gateway(net, tmp_path) as gateway,
+    ):
+        for side, sign in (("sell", -1), ("buy", 1)):
+            opened = await gateway.place_order(
+                account="perp",
+                symbol=BTC,
+                side=side,
+                ord_type="market",
+                time_in_force="IOC",
+                order_qty="0.02",
+            )
+            assert (await closed(gateway, opened)).ord_status is OrdStatus.FILLED
+            assert chain_positions(net) == {"BTC-USD": sign * Decimal("0.02")}
+
+            async def is_told(expected=sign * Decimal("0.02")):
+                return await told_positions(gateway) == {"BTC-USD": expected}
+
+            assert await until(is_told)
+            first, second = await asyncio.gather(
+                *(gateway.close_position("perp", BTC, idempotency_key=side) for _ in range(2))
+            )
+            assert first.order_id == second.order_id
+            assert (await closed(gateway, first)).ord_status is OrdStatus.FILLED
+            again = await gateway.close_position("perp", BTC, idempotency_key=side)
+            assert again.order_id == first.order_id
+            assert chain_positions(net) == {}
+            assert truth(net, again) == (1, Decimal("0.02"))
+        assert len(net.ledger()["orders"]) == 4
+
+
+async def test_two_who_close_at_once_do_not_turn_the_position_round(tmp_path):
+    """Two keys are two orders; the chain reduces, and no more."""
+    async with (
+        open_localnet(CHAIN, block_time_s=BLOCK_S) as net,
+        a_gateway(net, tmp_path) as gateway,
+    ):
+        await closed(
+            gateway,
+            await gateway.place_order(
+                account="perp",
+                symbol=BTC,
+                side="buy",
+                ord_type="market",
+                time_in_force="IOC",
+                order_qty="0.02",
+            ),
+        )
+
+        async def is_told():
+            return await told_positions(gateway)
+
+        await until(is_told)
+        both = await asyncio.gather(
+            *(gateway.close_position("perp", BTC, idempotency_key=key) for key in "ab")
+        )
+        for order in both:
+            if order is not None:
+                done = await closed(gateway, order)
+                assert truth(net, done)[1] == done.cum_qty
+        assert chain_positions(net) == {}
+
+
+# --- faults ---------------------------------------------------------------------------------------
+
+SEND = "BroadcastTx"
+ALL = 3
+"""As many as there are nodes: nobody's answer arrives."""
+
+
+def taker(**terms):
+    return {"ord_type": "market", "time_in_force": "IOC", "side": "buy", **terms}
+
+
+def bid(seconds=1.5, **terms):
+    """A bid below the market, short-term."""
+    return {
+        "ord_type": "limit",
+        "time_in_force": "GTD",
+        "expire_time_ns": time.time_ns() + int(seconds * 1e9),
+        "price": "80000",
+        "side": "buy",
+        **terms,
+    }
+
+
+def lasting():
+    return {"ord_type": "limit", "time_in_force": "GTC", "price": "80000", "side": "buy"}
+
+
+FAULTS = [
+    ("nothing", None, taker),
+    ("reset", FaultSpec(kind=FaultKind.RESET, method=SEND), taker),
+    ("reset everywhere", FaultSpec(kind=FaultKind.RESET, method=SEND, times=ALL), taker),
+    ("reply lost", FaultSpec(kind=FaultKind.REPLY_LOST, method=SEND), taker),
+    ("reply lost everywhere", FaultSpec(kind=FaultKind.REPLY_LOST, method=SEND, times=ALL), taker),
+    ("reply lost, resting", FaultSpec(kind=FaultKind.REPLY_LOST, method=SEND, times=ALL), bid),
+    ("reply lost, lasting", FaultSpec(kind=FaultKind.REPLY_LOST, method=SEND, times=ALL), lasting),
+    ("black hole", FaultSpec(kind=FaultKind.BLACK_HOLE, method=SEND), taker),
+    ("black hole everywhere", FaultSpec(kind=FaultKind.BLACK_HOLE, method=SEND, times=ALL), taker),
+    ("slow", FaultSpec(kind=FaultKind.SLOW, method=SEND, delay_s=0.8), taker),
+    ("slow everywhere", FaultSpec(kind=FaultKind.SLOW, method=SEND, delay_s=0.8, times=ALL), bid),
+    ("exhausted", FaultSpec(kind=FaultKind.RESOURCE_EXHAUSTED, method=SEND), taker),
+    (
+        "exhausted everywhere",
+        FaultSpec(kind=FaultKind.RESOURCE_EXHAUSTED, method=SEND, times=ALL),
+        taker,
+    ),
+    ("down", FaultSpec(kind=FaultKind.DOWN, node=0, times=5), taker),
+    ("lagging", FaultSpec(kind=FaultKind.LAGGING, node=0, times=5, blocks=8), taker),
+    ("isolated", FaultSpec(kind=FaultKind.ISOLATED, node=0, times=5), taker),
+    ("old window", FaultSpec(kind=FaultKind.OLD_WINDOW, node=0, times=5), taker),
+    ("halt", FaultSpec(kind=FaultKind.HALT, times=5), taker),
+    ("nonce taken", FaultSpec(kind=FaultKind.NONCE_TAKEN), lasting),
+    ("fails in its block", FaultSpec(kind=FaultKind.DELIVERY_FAILS, code=3007), lasting),
+    ("removed", FaultSpec(kind=FaultKind.ORDER_REMOVED), bid),
+    ("indexer lags", FaultSpec(kind=FaultKind.INDEXER_LAG, blocks=5, times=8), taker),
+    ("stream cut", FaultSpec(kind=FaultKind.WS_DROP, method="v4_subaccounts"), taker),
+    ("message missing", FaultSpec(kind=FaultKind.WS_SKIP, method="v4_subaccounts", after=1), taker),
+    (
+        "message twice",
+        FaultSpec(kind=FaultKind.WS_DUPLICATE, method="v4_subaccounts", times=4),
+        taker,
+    ),
+    ("indexer restarts", FaultSpec(kind=FaultKind.INDEXER_RESTART), taker),
+    ("REST fails", FaultSpec(kind=FaultKind.REST_ERROR, status=500, times=3), taker),
+    ("REST too fast", FaultSpec(kind=FaultKind.REST_ERROR, status=429, times=2), taker),
+    ("REST stale", FaultSpec(kind=FaultKind.REST_STALE, times=10), taker),
+]
+
+
+async def test_whatever_goes_wrong_the_record_ends_as_the_chain_is(tmp_path):
+    """One fault after the other, an order in each; no order twice, and every fill known."""
+    async with (
+        open_localnet(CHAIN, block_time_s=BLOCK_S) as net,
+        a_gateway(net, tmp_path, node_timeout_s=0.3) as gateway,
+    ):
+        placed = {}
+        for number, (name, spec, terms) in enumerate(FAULTS):
+            fault = None if spec is None else net.faults.add(spec)
+            placed[name] = await place(
+                gateway,
+                order_qty=Decimal("0.0001") * (number + 1),
+                client_order_id=name.replace(" ", "-").replace(",", ""),
+                **terms(),
+            )
+            if fault is not None:
+
+                async def has_acted(fault=fault):
+                    return fault.hits
+
+                assert await until(has_acted), name
+        # What rests in the chain's state is asked to go.
+        for name, order in placed.items():
+            now = await gateway.get_order(order.order_id)
+            if now.is_open and now.time_in_force is tradegw.TimeInForce.GTC and not now.in_doubt:
+                placed[name] = await gateway.cancel_order(now.order_id)
+        ended = {name: await closed(gateway, order) for name, order in placed.items()}
+        # The chain knows no order but these.
+        known = {order.venue_client_order_id for order in ended.values()}
+        assert {str(item["client_id"]) for item in net.ledger()["orders"]} <= known
+        for name, order in ended.items():
+            versions, filled = truth(net, order)
+            assert versions <= 1, (name, order)
+            assert order.cum_qty == filled, (name, order, versions)
+            if order.ord_status is OrdStatus.REJECTED:
+                assert versions == 0 or name == "fails in its block", (name, order)
+            if order.ord_status is OrdStatus.FILLED:
+                assert versions == 1, (name, order)
+        statuses = {name: order.ord_status.value for name, order in ended.items()}
+        assert statuses["nothing"] == "FILLED"
+        assert statuses["nonce taken"] == "REJECTED"
+        assert statuses["fails in its block"] == "REJECTED"
+        assert statuses["reply lost"] == "FILLED"
+        assert statuses["reply lost everywhere"] == "FILLED"
+        assert await fold(gateway) == chain_positions(net)
+
+
+async def test_a_fill_after_a_cancel_is_counted(tmp_path):
+    async with (
+        open_localnet(CHAIN, block_time_s=BLOCK_S) as net,
+        a_gateway(net, tmp_path) as gateway,
+    ):
+        order = await gateway.place_order(account="perp", symbol=BTC, order_qty="0.01", **bid())
+        fault = net.faults.add(FaultSpec(kind=FaultKind.FILL_AFTER_CANCEL))
+        cancelled = await gateway.cancel_order(order.order_id)
+        assert cancelled.ord_status is OrdStatus.PENDING_CANCEL
+        order = await closed(gateway, order)
+        assert (order.ord_status, order.cum_qty) == (OrdStatus.FILLED, Decimal("0.01"))
+        assert fault.hits == 1
+        assert truth(net, order) == (1, Decimal("0.01"))
+        assert await fold(gateway) == chain_positions(net) == {"BTC-USD": Decimal("0.01")}
+
+
+def test_the_names_of_orders_are_the_indexers():
+    """The double computes them by itself."""
+    from tradegw_dydx.localnet.terms import OrderId, SubaccountId
+    from tradegw_dydx.localnet.terms import order_uuid as their_uuid
+    from tradegw_dydx.orders import ChainOrderId, OrderFlags
+
+    for client_id, pair, flags, number in ((12345, 0, 0, 0), (2**32 - 1, 1, 64, 3)):
+        ours = ChainOrderId(
+            owner=A1,
+            subaccount=number,
+            client_id=client_id,
+            flags=OrderFlags(flags),
+            clob_pair_id=pair,
+        )
+        theirs = OrderId(SubaccountId(A1, number), client_id, flags, pair)
+        assert order_uuid(ours) == their_uuid(theirs)
