@@ -8,7 +8,7 @@ async iterator; pluggy never awaits, so the gateway does. Authors of venues subc
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +28,7 @@ from tradegw.venue import (
 if TYPE_CHECKING:
     import cyclopts
 
-__all__ = ["Denial"]
+__all__ = ["Denial", "SecretSource"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +41,21 @@ class Denial:
 
     reason: str
     text: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SecretSource:
+    """Where secrets of one kind come from: `api_key = "NAME:REFERENCE"` asks it for `REFERENCE`.
+
+    Attributes:
+        name: 1 to 32 lower-case letters, digits and `-`; not `env`, `file` or `keyring`.
+        read: Returns a secret. Called in a thread, so it may block; anew at each opening of a venue, so that
+            a secret that was changed there is used from then on. Whatever it raises is told by the type of
+            the error alone: its text may hold the secret.
+    """
+
+    name: str
+    read: Callable[[str], str]
 
 
 # --- registration ---------------------------------------------------------------------------------
@@ -59,6 +74,16 @@ def tradegw_register_venues(api_version: int) -> Sequence[VenueFactory[Any]]:
 
     Raises:
         PluginError: The plugin cannot run here. The others still load, and the reason is logged.
+    """
+    return ()
+
+
+@hookspec
+def tradegw_register_secret_sources() -> Sequence[SecretSource]:
+    """Offer sources of secrets, such as a vault.
+
+    Called once for each gateway, before the configuration is decoded. Does no I/O: a source is asked when a
+    venue opens. The offers of all plugins are joined; two of one name are an error. Added in 0.1.
     """
     return ()
 

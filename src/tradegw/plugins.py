@@ -10,7 +10,8 @@ from __future__ import annotations
 import importlib.metadata
 import logging
 import os
-from collections.abc import AsyncIterator, Awaitable, Iterable, Mapping, Sequence
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +19,7 @@ import pluggy
 
 from tradegw import hookspecs
 from tradegw.errors import ConfigError, PluginError
-from tradegw.hookspecs import Denial
+from tradegw.hookspecs import Denial, SecretSource
 from tradegw.markers import PROJECT
 from tradegw.model import ExecutionReport, Order, OrderEvent
 from tradegw.venue import (
@@ -34,9 +35,21 @@ from tradegw.venue import (
     VenueRequest,
 )
 
-__all__ = ["VENUE_HOOKS", "AccountPlugins", "PluginInfo", "Plugins", "load_plugins"]
+__all__ = [
+    "OUR_SECRETS",
+    "VENUE_HOOKS",
+    "AccountPlugins",
+    "PluginInfo",
+    "Plugins",
+    "load_plugins",
+]
 
 log = logging.getLogger(__name__)
+
+OUR_SECRETS = ("env", "file", "keyring")
+"""Sources of secrets that are always there."""
+
+_is_name = re.compile(r"[a-z][a-z0-9-]{0,31}", re.ASCII).fullmatch
 
 VENUE_HOOKS = ("tradegw_translate", "tradegw_execute", "tradegw_stream", "tradegw_fetch")
 """The only way from the engine to a venue."""
@@ -114,6 +127,22 @@ class Plugins:
                     impl.plugin_name,
                     type(factory).__name__,  # pyright: ignore[reportUnknownArgumentType]
                 )
+
+    def secret_sources(self) -> Mapping[str, Callable[[str], str]]:
+        """Return what reads secrets, by the name in front of a reference.
+
+        Raises:
+            PluginError: A plugin offers what is no source, or one of a name that is taken.
+        """
+        sources: dict[str, Callable[[str], str]] = {}
+        offers: list[Sequence[object]] = self.manager.hook.tradegw_register_secret_sources()
+        for source in (source for offer in offers for source in offer):
+            if not isinstance(source, SecretSource) or not _is_name(source.name):
+                raise PluginError(f"expected a SecretSource with a name; found {source!r:.200}")
+            if source.name in sources or source.name in OUR_SECRETS:
+                raise PluginError(f"there are two sources of secrets named {source.name!r}")
+            sources[source.name] = source.read
+        return sources
 
     def wrappers(self) -> list[object]:
         """Return fresh wrapper plugins for one account."""

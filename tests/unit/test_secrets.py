@@ -5,12 +5,19 @@ from __future__ import annotations
 import copy
 import os
 import pickle
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
+import keyring
+import keyring.backend
 import pytest
 
-from tradegw.errors import ConfigError
+from tradegw import hookimpl
+from tradegw.errors import ConfigError, PluginError
 from tradegw.gateway.secrets import read_secret
+from tradegw.hookspecs import SecretSource
+from tradegw.plugins import load_plugins
 from tradegw.venue import Secret
 
 
@@ -80,3 +87,95 @@ def test_a_secret_shows_itself_to_nobody() -> None:
         pickle.dumps(secret)
     with pytest.raises(TypeError):
         copy.deepcopy(secret)
+
+
+# --- from elsewhere -------------------------------------------------------------------------------
+
+
+class Keyring(keyring.backend.KeyringBackend):
+    """A keyring in memory."""
+
+    priority = 1  # type: ignore[assignment]
+
+    def __init__(self, **held: str) -> None:
+        super().__init__()
+        self.held = held
+
+    def get_password(self, service: str, username: str) -> str | None:
+        assert service == "tradegw"
+        return self.held.get(username)
+
+    def set_password(self, service: str, username: str, password: str) -> None:
+        self.held[username] = password
+
+
+@pytest.fixture
+def in_keyring() -> Iterator[Keyring]:
+    before, ours = keyring.get_keyring(), Keyring(main="s3cret")
+    keyring.set_keyring(ours)
+    yield ours
+    keyring.set_keyring(before)
+
+
+def test_a_secret_is_read_from_the_keyring(in_keyring: Keyring) -> None:
+    assert read_secret("keyring:main").reveal() == "s3cret"
+    with pytest.raises(ConfigError) as wrong:
+        read_secret("keyring:other")
+    assert wrong.value.reason == "SECRET_MISSING"
+
+
+class Offers:
+    """A plugin that offers sources of secrets."""
+
+    def __init__(self, *sources: object) -> None:
+        self.sources = sources
+
+    @hookimpl
+    def tradegw_register_secret_sources(self) -> Sequence[object]:
+        return self.sources
+
+
+def test_a_secret_is_read_from_a_plugins_source() -> None:
+    held = {"main/key": "s3cret"}
+    source = SecretSource(name="vault", read=held.__getitem__)
+    sources = load_plugins([Offers(source)]).secret_sources()
+    assert read_secret("vault:main/key", sources).reveal() == "s3cret"
+    # What is there is read anew each time.
+    held["main/key"] = "another"
+    assert read_secret("vault:main/key", sources).reveal() == "another"
+    with pytest.raises(ConfigError) as wrong:
+        read_secret("vault:other", sources)
+    assert (wrong.value.reason, "KeyError" in str(wrong.value)) == ("SECRET_MISSING", True)
+    with pytest.raises(ConfigError, match="vault:"):
+        read_secret("s3cret", sources)
+
+
+def test_a_source_that_fails_tells_nothing_of_the_secret() -> None:
+    def read(name: str) -> str:
+        raise RuntimeError("the answer was s3cret")
+
+    sources = load_plugins([Offers(SecretSource(name="vault", read=read))]).secret_sources()
+    with pytest.raises(ConfigError) as wrong:
+        read_secret("vault:main", sources)
+    assert "s3cret" not in str(wrong.value)
+    assert wrong.value.__cause__ is None
+    assert wrong.value.__suppress_context__
+
+
+@pytest.mark.parametrize("empty", ["", None, 5])
+def test_a_source_without_an_answer_has_no_secret(empty: Any) -> None:
+    sources = load_plugins([Offers(SecretSource(name="v", read=lambda _: empty))]).secret_sources()
+    with pytest.raises(ConfigError, match="no secret v:main"):
+        read_secret("v:main", sources)
+
+
+@pytest.mark.parametrize("name", ["env", "file", "keyring", "", "Vault", "a:b", "vault"])
+def test_sources_have_names_of_their_own(name: str) -> None:
+    offers = Offers(SecretSource(name="vault", read=str), SecretSource(name=name, read=str))
+    with pytest.raises(PluginError):
+        load_plugins([offers]).secret_sources()
+
+
+def test_what_is_no_source_is_refused() -> None:
+    with pytest.raises(PluginError, match="SecretSource"):
+        load_plugins([Offers("vault")]).secret_sources()

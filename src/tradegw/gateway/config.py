@@ -23,7 +23,7 @@ import msgspec
 
 from tradegw.engine.limits import Limits
 from tradegw.errors import ConfigError
-from tradegw.gateway.secrets import read_secret
+from tradegw.gateway.secrets import NO_SOURCES, Sources, read_secret
 from tradegw.model import parse_decimal
 from tradegw.venue import Secret
 
@@ -435,9 +435,16 @@ def _whence(path: str, sources: Mapping[str, str]) -> str:
 
 
 def decode_plugin_config(
-    kind: type[T], venue: VenueConfig, account: AccountConfig, sources: Mapping[str, str]
+    kind: type[T],
+    venue: VenueConfig,
+    account: AccountConfig,
+    sources: Mapping[str, str],
+    secrets: Sources = NO_SOURCES,
 ) -> T:
     """Decode what the configuration says to a plugin: the venue's options, then the account's.
+
+    Args:
+        secrets: What plugins offer as sources of secrets.
 
     Raises:
         ConfigError: A key is unknown to the plugin, missing or malformed.
@@ -458,7 +465,7 @@ def decode_plugin_config(
             )
         if Secret in (known[key], *get_args(known[key])):
             try:
-                options[key] = read_secret(options[key])
+                options[key] = read_secret(options[key], secrets)
             except ConfigError as e:
                 raise ConfigError(
                     f"{path}: {e} {_whence(path, sources)}".strip(), reason=e.reason

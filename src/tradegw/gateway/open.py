@@ -8,6 +8,7 @@ import random
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -273,6 +274,7 @@ def plan_accounts(config: Config, plugins: Plugins, clock: Clock) -> list[Accoun
         ConfigError: A venue is one that no plugin offers, or a key is none that the plugin knows.
     """
     factories = plugins.venue_factories()
+    secrets = plugins.secret_sources()
     tag = gateway_tag(config.gateway.name)
     credentials = SameSecrets()
     file = sqlite_path(config.store.url)
@@ -292,7 +294,9 @@ def plan_accounts(config: Config, plugins: Plugins, clock: Clock) -> list[Accoun
                 f"venues.{venue.name}.plugin is {venue.plugin!r}, and no plugin offers it; there are "
                 f"{have}{skipped}"
             )
-        options = decode_plugin_config(factory.config_type, venue, account, config.sources)
+        decode = partial(
+            decode_plugin_config, factory.config_type, venue, account, config.sources, secrets
+        )
         runtime = _Runtime(
             account=AccountName(account.name),
             venue=venue.name,
@@ -310,8 +314,8 @@ def plan_accounts(config: Config, plugins: Plugins, clock: Clock) -> list[Accoun
                     execute_timeout_s=account.execute_timeout_s,
                     send_by_s=account.send_by_s,
                 ),
-                open_venue=_opener(factory.open, options, runtime),
-                key_id=credentials.name_of(options),
+                open_venue=_opener(factory.open, decode, runtime),
+                key_id=credentials.name_of(decode()),
                 owner=account.owner,
                 listen=runtime.listen,
             )
@@ -321,10 +325,17 @@ def plan_accounts(config: Config, plugins: Plugins, clock: Clock) -> list[Accoun
 
 def _opener(
     open_venue: Callable[[Any, Any], AbstractAsyncContextManager[Venue]],
-    options: object,
+    decode: Callable[[], object],
     runtime: _Runtime,
 ) -> Callable[[], AbstractAsyncContextManager[Venue]]:
-    return lambda: open_venue(options, runtime)
+    @asynccontextmanager
+    async def opening() -> AsyncGenerator[Venue]:
+        # Anew each time: a secret may have been changed where it is kept. A vault is far away.
+        options = await asyncio.to_thread(decode)
+        async with open_venue(options, runtime) as venue:
+            yield venue
+
+    return opening
 
 
 class _Runtime:

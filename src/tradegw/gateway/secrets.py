@@ -6,28 +6,47 @@ import hashlib
 import os
 import secrets
 import stat
+from collections.abc import Callable, Mapping
 from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import Any, Final
 
 from tradegw.errors import ConfigError
+from tradegw.plugins import OUR_SECRETS
 from tradegw.venue import Secret
 
-__all__ = ["SameSecrets", "read_secret"]
+__all__ = ["NO_SOURCES", "SameSecrets", "Sources", "read_secret"]
 
 
-def read_secret(reference: object) -> Secret:
-    """Return the secret that a reference names: `env:NAME` or `file:PATH`.
+Sources = Mapping[str, Callable[[str], str]]
+NO_SOURCES: Final[Sources] = MappingProxyType({})
+_SERVICE: Final = "tradegw"
+
+
+def read_secret(reference: object, sources: Sources = NO_SOURCES) -> Secret:
+    """Return the secret that a reference names: `env:NAME`, `file:PATH`, `keyring:NAME`, or a plugin's.
+
+    It may block: a keyring asks its owner, a vault is far away.
+
+    Args:
+        sources: What plugins offer, by the word in front of a reference.
 
     Raises:
         ConfigError: It is not a reference, or what it names is missing, empty, or readable by others. The
             text never holds a secret, nor what stood in a reference's place: it may be one.
     """
     kind, colon, name = reference.partition(":") if isinstance(reference, str) else ("", "", "")
-    if not colon or kind not in ("env", "file"):
+    if colon and kind in sources:
+        return _from_source(kind, name, sources[kind])
+    if not colon or kind not in OUR_SECRETS:
+        more = "".join(f", {known}:..." for known in sorted(sources))
         raise ConfigError(
-            "a secret is given as env:NAME or file:PATH, never by itself", reason="SECRET_INLINE"
+            f"a secret is given as env:NAME, file:PATH or keyring:NAME{more}, never by itself",
+            reason="SECRET_INLINE",
         )
+    if kind == "keyring":
+        return _from_source(kind, name, _from_keyring)
     if kind == "env":
         value = os.environ.get(name, "")
         if not value:
@@ -51,6 +70,32 @@ def read_secret(reference: object) -> Secret:
     if not value:
         raise ConfigError(f"the secret {path} is empty", reason="SECRET_MISSING")
     return Secret(value)
+
+
+def _from_source(kind: str, name: str, read: Callable[[str], str]) -> Secret:
+    try:
+        value: Any = read(name)
+    except ConfigError:
+        raise
+    except Exception as e:  # noqa: BLE001  A plugin may raise anything.
+        # By its type alone, and without the error itself: its words may be the vault's answer.
+        raise ConfigError(
+            f"the secret {kind}:{name} cannot be read: {type(e).__name__}", reason="SECRET_MISSING"
+        ) from None
+    if not isinstance(value, str) or not value:
+        raise ConfigError(f"there is no secret {kind}:{name}", reason="SECRET_MISSING")
+    return Secret(value)
+
+
+def _from_keyring(name: str) -> str:
+    try:
+        import keyring
+    except ImportError:
+        raise ConfigError(
+            "a secret from the keyring needs `pip install tradegw[keyring]`",
+            reason="SECRET_MISSING",
+        ) from None
+    return keyring.get_password(_SERVICE, name) or ""
 
 
 class SameSecrets:
