@@ -321,6 +321,21 @@ async def test_taken_and_in_no_block_is_unknown():
             await world.venue.execute(place(world, ioc(6, time_in_force=TimeInForce.GTC)))
 
 
+async def test_what_a_block_says_later_is_told():
+    async with a_world(inclusion_wait_s=0.3) as world:
+        reader = Reader(world)
+        world.chain.includes = False
+        for number, verdict in ((6, ("", 0, "")), (7, ("clob", 3007, "undercollateralized"))):
+            with pytest.raises(OutcomeUnknown):
+                await world.venue.execute(place(world, ioc(number, time_in_force=TimeInForce.GTC)))
+            world.chain.included[list(world.chain.taken)[-1]] = verdict
+        taken = await reader.until(lambda i: getattr(i, "venue_client_order_id", None) == "6")
+        assert (taken.exec_type, taken.command) == (ExecType.NEW, CommandKind.NEW)
+        refused = await reader.until(lambda i: getattr(i, "venue_client_order_id", None) == "7")
+        assert (refused.exec_type, refused.reason) == (ExecType.REJECTED, "clob/3007")
+        await reader.close()
+
+
 async def test_account_sequences_count_what_was_taken():
     async with a_world(sequences="account") as world:
         for number in (1, 2, 3):
@@ -498,7 +513,7 @@ async def test_the_end_of_a_short_term_order_is_told_when_both_heights_have_pass
     world.chain.height = 1020
     await world.venue.fetch(FetchServerTime())
     await world.indexer.to_height(1007)
-    await world.venue._settle()
+    await world.venue._feed.settle()
     assert not [i for i in reader.items if getattr(i, "evidence", None) is not None]
     await world.indexer.to_height(1008)
     end = await reader.until(lambda item: getattr(item, "evidence", None) is not None)
@@ -544,13 +559,16 @@ async def test_after_a_gap_the_missed_fills_come_once_each(world, reader, how):
     world.indexer.fills = [a_fill(5, "t1", "0.002", height=1001)]
     await world.indexer.push({"fills": [a_fill(5, "t1", "0.002", height=1001)]})
     await reader.until(lambda item: getattr(item, "trade_id", None) == "t1")
+    # The one that is missed is older than one that is heard before the gap is noticed.
     world.indexer.fills.append(a_fill(5, "t2", "0.003", height=1002))
+    late = a_fill(5, "t3", "0.001", height=1004)
+    world.indexer.fills.append(late)
+    if how == "skip":
+        world.indexer.skip()
+    await world.indexer.push({"fills": [late], "blockHeight": "1004"})
+    await reader.until(lambda item: getattr(item, "trade_id", None) == "t3")
     if how == "cut":
         await world.indexer.cut()
-    else:
-        world.indexer.subscribed.clear()
-        world.indexer.skip()
-        await world.indexer.push({"blockHeight": "1002"})
     await reader.until(lambda item: isinstance(item, StreamGap))
     report = await reader.until(lambda item: getattr(item, "trade_id", None) == "t2")
     assert report.venue_client_order_id == "5"
@@ -589,7 +607,7 @@ async def test_the_chain_knows_a_stateful_order_before_the_indexer(world):
 
 async def test_an_answer_is_dated_by_the_slower_of_node_and_indexer(world):
     world.indexer.height = 990
-    world.venue._heights.time_s = 0.0
+    world.venue.queries._heights.time_s = 0.0
     page = await world.venue.fetch(FetchOpenOrders())
     assert page.as_of.height == 990
     assert page.as_of.time_ns < world.chain.time_s * 10**9

@@ -85,6 +85,15 @@ def test_a_signature_is_always_the_same_and_low():
         assert int.from_bytes(signature[32:], "big") <= half
 
 
+def test_the_fast_signer_makes_the_same_signatures():
+    pytest.importorskip("coincurve", reason="the extra `fast` is not installed")
+    wallet = Wallet.from_mnemonic(M1)
+    assert wallet._fast is not None
+    for text in (b"%d" % n for n in range(200)):
+        by_cosmpy = wallet._key.sign(text, deterministic=True, canonicalise=True)
+        assert wallet.sign(text) == by_cosmpy
+
+
 def test_addresses_are_checked():
     assert check_address(A1) == A1
     for wrong in ("", "dydx1", A1[:-1] + "x", A1.upper(), "fetch" + A1[4:], A1 + "q"):

@@ -69,11 +69,11 @@ class Sender:
             assert request.nonce is not None
             async with self._in_flight:
                 self._judge(request, await self._broadcast(request, sequence=request.nonce))
-                await self._await_block(request)
+                await self.await_block(request, wait_s=self._inclusion_wait_s)
         else:
             async with self._counting:
                 await self._send_counted(request)
-                await self._await_block(request)
+                await self.await_block(request, wait_s=self._inclusion_wait_s)
 
     async def _send_counted(self, request: ChainRequest) -> None:
         """Send with the account's own counter, which only moves when a transaction was surely taken."""
@@ -134,14 +134,18 @@ class Sender:
                     raise NotSent(f"no node can be reached: {told}")
                 raise OutcomeUnknown(told)
 
-    async def _await_block(self, request: ChainRequest) -> None:
+    async def await_block(self, request: ChainRequest, *, wait_s: float) -> None:
+        """Wait until a transaction is in a block.
+
+        Raises:
+            VenueRejected: It failed there, for good.
+            OutcomeUnknown: It is in none.
+        """
         assert request.signed is not None
         tx_hash = request.signed.hash
-        verdict = await wait_included(self._nodes, tx_hash, wait_s=self._inclusion_wait_s)
+        verdict = await wait_included(self._nodes, tx_hash, wait_s=wait_s)
         if verdict is None:
-            raise OutcomeUnknown(
-                f"transaction {tx_hash} was taken, and is in no block after {self._inclusion_wait_s} s"
-            )
+            raise OutcomeUnknown(f"transaction {tx_hash} is in no block after {wait_s} s")
         if not verdict.code:
             return
         self._refuse_included(request, verdict)

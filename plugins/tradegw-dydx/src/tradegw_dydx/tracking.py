@@ -7,10 +7,14 @@ nodes and the indexer are both past its good-til-block, every fill that it will 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Final
 
 from tradegw import VenueClientOrderId, VenueOrderId
 
-__all__ = ["ShortTermOrder", "Tracker"]
+__all__ = ["TRACKED_MAX", "ShortTermOrder", "Tracker"]
+
+TRACKED_MAX: Final = 50_000
+"""Orders whose end is awaited. Beyond it no order is sent: the indexer is out, or far behind."""
 
 
 @dataclass(slots=True, kw_only=True)

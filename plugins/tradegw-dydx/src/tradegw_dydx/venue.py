@@ -5,26 +5,24 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Sequence
 from contextlib import asynccontextmanager
-from decimal import Decimal
 from typing import Any, Final
 
 from tradegw import (
     CommandKind,
     ConfigError,
-    Evidence,
-    EvidenceKind,
     ExecType,
     ExecutionReport,
+    NotSent,
     OrdType,
+    OutcomeUnknown,
+    RateLimited,
     TimeInForce,
-    TranslationError,
     VenueError,
     VenueRejected,
 )
 from tradegw.venue import (
-    BalanceUpdate,
     BudgetPool,
     BudgetScope,
     Capabilities,
@@ -33,29 +31,27 @@ from tradegw.venue import (
     ExpiryKind,
     Operation,
     Page,
-    PositionUpdate,
     Query,
     ReplaceKind,
     Runtime,
     SendOrder,
-    StreamGap,
     StreamItem,
-    StreamReady,
     TranslateContext,
     Venue,
     VenueRequest,
 )
 from tradegw_dydx.chain import fetch_account
 from tradegw_dydx.config import DydxConfig
+from tradegw_dydx.feed import Feed
 from tradegw_dydx.indexer import Indexer, open_indexer
 from tradegw_dydx.nodes import Node, Nodes, open_nodes
 from tradegw_dydx.orders import Owner
 from tradegw_dydx.queries import Queries
-from tradegw_dydx.reports import Names, order_uuid, to_balances, to_fill, to_order, to_positions
+from tradegw_dydx.reports import Names, order_uuid
 from tradegw_dydx.sender import Sender
 from tradegw_dydx.signing import Signer
-from tradegw_dydx.stream import Contents, Heights, subscribe
-from tradegw_dydx.tracking import ShortTermOrder, Tracker
+from tradegw_dydx.stream import Heights
+from tradegw_dydx.tracking import TRACKED_MAX, ShortTermOrder, Tracker
 from tradegw_dydx.translate import ChainRequest, Facts, translate
 from tradegw_dydx.wallet import Wallet, WalletError, check_address
 
@@ -65,12 +61,8 @@ log = logging.getLogger(__name__)
 
 LOOK_EVERY_S: Final = 1.0
 MARKETS_EVERY_S: Final = 10.0
-SETTLE_EVERY_S: Final = 0.5
-QUEUED_MAX: Final = 10_000
-"""Stream items that nobody has read yet; the stream waits for its reader then."""
-OVERLAP_HEIGHT: Final = 10
+SENT_OVERLAP_BLOCKS: Final = 10
 INDEXER_TIMEOUT_S: Final = 8.0
-_OVERLAP_NS: Final = 60 * 1_000_000_000
 
 _WITHOUT_INDEXER: Final = (
     Operation.NEW,
@@ -121,7 +113,13 @@ CAPABILITIES: Final = Capabilities(
         ),
     ),
 )
-_ZERO: Final = Decimal(0)
+WATCH_S: Final = 45.0
+"""Until after the end of a nonce's validity."""
+_REFUSALS: Final = {
+    CommandKind.NEW: ExecType.REJECTED,
+    CommandKind.CANCEL: ExecType.CANCEL_REJECTED,
+    CommandKind.REPLACE: ExecType.REPLACE_REJECTED,
+}
 _MARKET_PARAMETERS: Final = frozenset({"clob/12", "clob/34", "clob/36"})
 """Refusals that say that a market is not as we know it."""
 
@@ -144,20 +142,15 @@ class DydxVenue(Venue):
         self.owner = owner
         self._policy = config.read_policy()
         self._is_numbered_by_time = config.sequences == "timestamp"
-        self._stream_url = config.read_network().indexer_ws
         self._runtime = runtime
         self._nodes = nodes
-        self._indexer = indexer
         self._sender = sender
         self._group = group
-        self._rng = rng
         self._names = Names(owner.metadata)
         self._tracker = Tracker()
-        self._heights = Heights()
-        self._queue: asyncio.Queue[StreamItem] = asyncio.Queue(QUEUED_MAX)
-        self._are_balances_old = False
         self._are_markets_old = asyncio.Event()
-        self._last_fill_height = 0
+        self._tasks: set[asyncio.Task[None]] = set()
+        heights = Heights()
         self.queries = Queries(
             account=runtime.account,
             owner=owner,
@@ -165,8 +158,21 @@ class DydxVenue(Venue):
             indexer=indexer,
             names=self._names,
             tracker=self._tracker,
-            heights=self._heights,
+            heights=heights,
             now_ns=runtime.time_ns,
+        )
+        self._feed = Feed(
+            url=config.read_network().indexer_ws,
+            owner=owner,
+            runtime=runtime,
+            nodes=nodes,
+            indexer=indexer,
+            queries=self.queries,
+            names=self._names,
+            tracker=self._tracker,
+            heights=heights,
+            rng=rng,
+            run=self._run,
         )
 
     @property
@@ -193,6 +199,10 @@ class DydxVenue(Venue):
         """Answer a question, dated by what a node and the indexer both know."""
         return await self.queries.fetch(query)
 
+    def stream(self, since: int) -> AsyncIterator[StreamItem]:
+        """Yield what the indexer says, and the end of short-term orders once it is certain."""
+        return self._feed.items(since)
+
     # --- sending ----------------------------------------------------------------------------------
 
     async def execute(self, request: VenueRequest) -> Sequence[ExecutionReport]:
@@ -202,12 +212,16 @@ class DydxVenue(Venue):
         self._remember(payload)
         try:
             await self._sender.send(payload)
-        except VenueRejected as e:
+        except (VenueRejected, RateLimited, NotSent) as e:
             if e.reason in _MARKET_PARAMETERS:
                 self._are_markets_old.set()
             if payload.command is CommandKind.NEW:
                 for member in payload.members:
                     self._tracker.forget(order_uuid(member.order_id))
+            raise
+        except (OutcomeUnknown, asyncio.CancelledError):
+            if payload.is_stateful and payload.signed is not None:
+                self._run(self._watch(payload))
             raise
         now_ns = self._runtime.time_ns()
         return [
@@ -215,9 +229,48 @@ class DydxVenue(Venue):
             for index in range(len(payload.members))
         ]
 
+    def _run(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Run something beside the calls, until it ends or the venue is closed."""
+        task = self._group.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    def close(self) -> None:
+        """End what runs beside the calls."""
+        for task in self._tasks:
+            task.cancel()
+
+    async def _watch(self, payload: ChainRequest) -> None:
+        """Tell what a block says of a stateful transaction that nobody answered for in time."""
+        try:
+            await self._sender.await_block(payload, wait_s=WATCH_S)
+        except VenueRejected as e:
+            for member in payload.members:
+                await self._feed.tell(
+                    ExecutionReport(
+                        exec_type=_REFUSALS[payload.command],
+                        command=payload.command,
+                        venue_client_order_id=member.name,
+                        symbol=member.symbol,
+                        reason=e.reason,
+                        text=str(e),
+                    )
+                )
+        except OutcomeUnknown:
+            # In no block, and no block takes it any more: the engine finds that it is absent.
+            return
+        else:
+            for index in range(len(payload.members)):
+                await self._feed.tell(
+                    _answer(payload, index, transact_time_ns=self._nodes.head.time_ns)
+                )
+
     def _remember(self, payload: ChainRequest) -> None:
         """Note what is about to be sent: whatever the answer, the indexer may speak of it."""
         placed = payload.placed
+        if payload.command is CommandKind.NEW and len(self._tracker) >= TRACKED_MAX:
+            raise NotSent(f"{TRACKED_MAX} orders wait for the indexer to pass their blocks")
         for member in payload.members:
             uuid = order_uuid(member.order_id)
             self._names.learn(uuid, member.name)
@@ -230,108 +283,27 @@ class DydxVenue(Venue):
                         name=member.name,
                         symbol=member.symbol,
                         good_til_block=placed.good_til_block,
-                        since_height=max(0, self._nodes.head.height - OVERLAP_HEIGHT),
+                        since_height=max(0, self._nodes.head.height - SENT_OVERLAP_BLOCKS),
                         is_immediate=placed.time_in_force == 1,
                     )
                 )
 
-    # --- the stream -------------------------------------------------------------------------------
-
-    async def stream(self, since: int) -> AsyncIterator[StreamItem]:
-        """Yield what the indexer says, and the end of short-term orders once it is certain."""
-        self._forget_state()
-        pump = self._group.create_task(self._pump(since))
-        try:
-            while True:
-                item = asyncio.ensure_future(self._queue.get())
-                await asyncio.wait({item, pump}, return_when=asyncio.FIRST_COMPLETED)
-                if not item.done():
-                    item.cancel()
-                    pump.result()
-                    raise VenueError("the stream ended")
-                yield item.result()
-        finally:
-            pump.cancel()
-
-    def _forget_state(self) -> None:
-        """Drop what an earlier stream said of itself; what it said of orders is still to be read."""
-        kept: list[StreamItem] = []
-        while not self._queue.empty():
-            item = self._queue.get_nowait()
-            if not isinstance(item, (StreamReady, StreamGap)):
-                kept.append(item)
-        for item in kept:
-            self._queue.put_nowait(item)
-
-    async def _pump(self, since: int) -> None:
-        """Read the indexer's stream into the queue. Ends by an error alone, which the reader raises."""
-        try:
-            async for item in subscribe(
-                self._stream_url,
-                self.owner.address,
-                self.owner.subaccount,
-                self._heights,
-                self._runtime,
-                self._rng,
-            ):
-                if isinstance(item, StreamReady):
-                    await self._queue.put(item)
-                    await self._put_missed_fills(since)
-                elif isinstance(item, StreamGap):
-                    await self._queue.put(item)
-                else:
-                    for report in self._read(item):
-                        await self._queue.put(report)
-        except (VenueError, TranslationError) as e:
-            # Not as an error of this task, which would take the whole venue with it.
-            await self._queue.put(StreamGap(why=str(e)))
-
-    async def _put_missed_fills(self, since_ns: int) -> None:
-        """Hand on the fills of the time in which nobody listened: a snapshot has none."""
-        if not self._last_fill_height and not since_ns:
-            return
-        height = max(0, self._last_fill_height - 1)
-        told = await self.queries.fills_since(
-            since_ns=0 if self._last_fill_height else since_ns - _OVERLAP_NS, since_height=height
-        )
-        for fill in told:
-            self._note_fill(fill)
-            await self._queue.put(to_fill(fill, self._names))
-
-    def _read(self, contents: Contents) -> list[StreamItem]:
-        items: list[StreamItem] = []
-        orders = contents.get("orders") or ()
-        for order in orders:
-            # Before the fills, which do not tell the name.
-            self._names.read(order)
-        for fill in contents.get("fills") or ():
-            self._note_fill(fill)
-            items.append(to_fill(fill, self._names))
-        for order in orders:
-            report = to_order(order, self._names)
-            if report is not None:
-                items.append(report)
-        positions = contents.get("perpetualPositions")
-        if positions:
-            items.append(PositionUpdate(positions=to_positions(positions, self._runtime.account)))
-        if contents.get("fills") or contents.get("assetPositions") or contents.get("transfers"):
-            self._are_balances_old = True
-        return items
-
-    def _note_fill(self, fill: Contents) -> None:
-        self._last_fill_height = max(
-            self._last_fill_height, int(str(fill.get("createdAtHeight") or 0))
-        )
-
     # --- upkeep -----------------------------------------------------------------------------------
 
-    async def keep_looking(self, node: Node) -> None:
+    def start(self) -> None:
+        """Begin the upkeep; it ends with `close`."""
+        for node in self._nodes.nodes:
+            self._run(self._keep_looking(node))
+        self._run(self._keep_markets())
+        self._run(self._feed.keep_settling())
+
+    async def _keep_looking(self, node: Node) -> None:
         """Ask a node for its newest block, without end. One that is silent delays no other."""
         while True:
             await self._nodes.look_at(node)
             await self._runtime.sleep(LOOK_EVERY_S)
 
-    async def keep_markets(self) -> None:
+    async def _keep_markets(self) -> None:
         """Read the markets now and then, and when an order shows that they have changed."""
         while True:
             self._are_markets_old.clear()
@@ -348,40 +320,6 @@ class DydxVenue(Venue):
                 await self.queries.refresh_markets()
             except VenueError as e:
                 log.info("account %s: no markets: %s", self._runtime.account, e)
-
-    async def keep_settling(self) -> None:
-        """Tell the end of short-term orders, and new balances, without end."""
-        while True:
-            await self._runtime.sleep(SETTLE_EVERY_S)
-            try:
-                await self._settle()
-                if self._are_balances_old:
-                    self._are_balances_old = False
-                    told = await self._indexer.subaccount()
-                    balances = to_balances(told, self._runtime.account)
-                    await self._queue.put(BalanceUpdate(balances=balances))
-            except VenueError as e:
-                log.info("account %s: the indexer does not answer: %s", self._runtime.account, e)
-            except TranslationError as e:
-                log.error("ALARM account %s: %s", self._runtime.account, e)
-
-    async def _settle(self) -> None:
-        if not len(self._tracker):
-            return
-        height = await self.queries.known_height()
-        ended = self._tracker.ended(height)
-        if not ended:
-            return
-        told = await self.queries.fills_since(
-            since_ns=0, since_height=min(order.since_height for order in ended)
-        )
-        fills = [to_fill(fill, self._names) for fill in told]
-        for order in ended:
-            own = [fill for fill in fills if fill.venue_order_id == order.uuid]
-            for fill in own:
-                await self._queue.put(fill)
-            await self._queue.put(_end(order, own, height))
-            self._tracker.forget(order.uuid)
 
 
 def _answer(payload: ChainRequest, index: int, *, transact_time_ns: int) -> ExecutionReport:
@@ -405,23 +343,6 @@ def _answer(payload: ChainRequest, index: int, *, transact_time_ns: int) -> Exec
         price=None if placed is None else placed.price,
         final=final,
         transact_time_ns=transact_time_ns,
-    )
-
-
-def _end(order: ShortTermOrder, fills: Sequence[ExecutionReport], height: int) -> ExecutionReport:
-    was_asked = order.is_cancelled or order.is_immediate
-    return ExecutionReport(
-        exec_type=ExecType.CANCELED if was_asked else ExecType.EXPIRED,
-        venue_order_id=order.uuid,
-        venue_client_order_id=order.name,
-        symbol=order.symbol,
-        cum_qty=sum((f.last_qty for f in fills if f.last_qty is not None), start=_ZERO),
-        reason="GOOD_TIL_BLOCK_PASSED",
-        evidence=Evidence(
-            kind=EvidenceKind.EXPIRY_PASSED,
-            detail=f"good until block {order.good_til_block}; a node and the indexer are at {height}, "
-            f"and its {len(fills)} fills are read",
-        ),
     )
 
 
@@ -476,16 +397,11 @@ async def open_dydx(
                     rng=rng or random.Random(),
                 )
                 await venue.queries.refresh_markets()
-                upkeep = [
-                    *(group.create_task(venue.keep_looking(node)) for node in nodes.nodes),
-                    group.create_task(venue.keep_markets()),
-                    group.create_task(venue.keep_settling()),
-                ]
+                venue.start()
                 try:
                     yield venue
                 finally:
-                    for task in upkeep:
-                        task.cancel()
+                    venue.close()
     finally:
         signer.close()
 

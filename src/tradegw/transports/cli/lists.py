@@ -288,7 +288,7 @@ async def positions(
         tradegw positions --account main --close BTC/USD:USDC
 
     Args:
-        account: Only this account. May be repeated; --close needs exactly one.
+        account: Only this account. May be repeated; --close needs exactly one, unless there is but one.
         close: Close the position of this symbol with a reduce-only market order, and print that order.
         idempotency_key: Makes asking again for the same --close safe. One is made when none is given.
     """
@@ -314,18 +314,20 @@ async def positions(
 
 
 async def _close_position(account: Sequence[str], symbol: str, key: str, asking: Asking) -> int:
-    if len(account) != 1:
-        raise ConfigError(
-            f"--close needs exactly one --account; found {len(account)}", reason="INVALID_FIELD"
-        )
     with telling(key):
         async with connected(asking) as gateway:
-            order = await gateway.close_position(account[0], symbol, idempotency_key=key)
+            names = list(account) or await _all_accounts(gateway)
+            if len(names) != 1:
+                raise ConfigError(
+                    f"--close needs exactly one --account; found {len(names)}",
+                    reason="INVALID_FIELD",
+                )
+            order = await gateway.close_position(names[0], symbol, idempotency_key=key)
     if order is None:
         if asking.json:
             print_json(None)
         else:
-            console().print(f"account {account[0]} has no position in {symbol}")
+            console().print(f"account {names[0]} has no position in {symbol}")
         return ExitCode.OK
     show_order(order, as_json=asking.json)
     if order.ord_status is OrdStatus.REJECTED:
