@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
 
 from cyclopts import App, Parameter
 
+from tradegw_dydx import permissions
+
 if TYPE_CHECKING:
     from tradegw_dydx.render import Rendered
 
@@ -22,6 +24,7 @@ def make_app() -> App:
     """Make the commands."""
     app = App(name="dydx", help="dYdX v4: orders on a chain.")
     app.command(_render, name="render")
+    app.command(permissions.make_app())
     app.command(_localnet, name="localnet")
     return app
 
