@@ -299,6 +299,13 @@ def long(session: nox.Session) -> None:
     _pytest(session, "-m", "long", "--timeout", "3600", "tests", "plugins", *WITHOUT_DYDX)
 
 
+@nox.session(python=PYTHONS[0], name="dydx-long")
+def dydx_long(session: nox.Session) -> None:
+    """The big counts of the dYdX plugin, whose environment is its own."""
+    _install(session, "-e", DYDX, *DEV)
+    _pytest(session, "-m", "long", "--timeout", "3600", DYDX)
+
+
 @nox.session(python=PYTHONS[0])
 def bench(session: nox.Session) -> None:
     """Measure, as ratios against a bare alternative in the same run."""

@@ -56,7 +56,7 @@ def words(monkeypatch):
 
 async def until(holds):
     """Wait until something holds; return it."""
-    async with asyncio.timeout(90):
+    async with asyncio.timeout(120):
         while True:
             if found := await holds():
                 return found
@@ -378,3 +378,21 @@ def test_the_names_of_orders_are_the_indexers():
         )
         theirs = OrderId(SubaccountId(A1, number), client_id, flags, pair)
         assert order_uuid(ours) == their_uuid(theirs)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(300)
+async def test_a_transaction_that_was_lost_is_proven_absent(tmp_path):
+    """Taken by a node and in no block: in doubt until its number is too old for any."""
+    async with (
+        open_localnet(CHAIN, block_time_s=BLOCK_S) as net,
+        a_gateway(net, tmp_path, inclusion_wait_s=0.5) as gateway,
+    ):
+        net.faults.add(FaultSpec(kind=FaultKind.TX_DROPPED, times=None))
+        order = await place(gateway, order_qty="0.01", **lasting())
+        assert order.in_doubt
+        net.faults.clear()
+        done = await closed(gateway, order)
+        assert (done.ord_status, done.reason) == (OrdStatus.REJECTED, "NEVER_REACHED_VENUE")
+        assert net.ledger()["subaccounts"][0]["positions"] == {}
+        assert not any(item["in_state"] for item in net.ledger()["orders"])

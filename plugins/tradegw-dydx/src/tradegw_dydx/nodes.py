@@ -192,7 +192,7 @@ class Nodes:
             return
         header = block.block.header
         node.height = max(node.height, header.height)
-        if header.height > self.head.height:
+        if header.height >= self.head.height:
             self.head.height = header.height
             self.head.chain_id = header.chain_id
             self.head.time_ns = header.time.seconds * 1_000_000_000 + header.time.nanos
@@ -220,6 +220,8 @@ class Nodes:
         for key, value in metadata or ():
             if key == _HEIGHT_HEADER and str(value).isdigit():
                 node.height = max(node.height, int(value))
+                # Its time is learned with the next look; an older one claims less.
+                self.head.height = max(self.head.height, node.height)
 
 
 def _serialize(message: Message) -> bytes:
