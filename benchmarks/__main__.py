@@ -19,13 +19,15 @@ from typing import Any
 import grpc.aio
 
 import tradegw
-from benchmarks.measure import Figures, hammer
+from benchmarks.exchange import engine_orders, rest_orders, served
+from benchmarks.measure import Figures, hammer, together
 from benchmarks.servers import config
 from benchmarks.slow import slow_commits
 from tradegw.trading.v1 import enums_pb2, order_pb2, trading_gateway_pb2_grpc
 from tradegw.trading.v1 import trading_gateway_pb2 as pb
 
 PRICE = "50000"
+ROUNDS = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -200,6 +202,35 @@ async def trade(target: str, count: int) -> None:
             await asyncio.gather(*(one() for _ in range(50)))
 
 
+async def exchange_rows(count: int) -> list[Row]:
+    """Measure the mock exchange alone."""
+    rows = [Row(name="matching engine, in process", delay_ms=0, figures=engine_orders(5 * count))]
+    async with process("http") as bare_address, served() as exchange:
+        account = exchange["accounts"][0]
+        key, secret = account["api_key"], account["api_secret"]
+        rounds: dict[str, list[Figures]] = {"bare": [], "IOC": [], "MARKET": []}
+        # In turns, so that whatever else the machine does meets them alike.
+        for _ in range(ROUNDS):
+            for kind, figures in rounds.items():
+                address = bare_address if kind == "bare" else exchange["rest"]
+                figures.append(
+                    await rest_orders(address, key, secret, kind=kind, count=count // ROUNDS)
+                )
+    bare, *ours = (together(figures) for figures in rounds.values())
+    rows.append(Row(name="bare HTTP, 16 callers", delay_ms=0, figures=bare))
+    rows += [
+        Row(
+            name=f"Binance REST, {kind}, 16 callers",
+            delay_ms=0,
+            figures=figures,
+            bare=bare,
+            wanted=">= 0.5",
+        )
+        for kind, figures in zip(("IOC", "MARKET"), ours, strict=True)
+    ]
+    return rows
+
+
 async def measure(*, quick: bool) -> list[Row]:
     """Measure everything."""
     count = 600 if quick else 6000
@@ -213,6 +244,7 @@ async def measure(*, quick: bool) -> list[Row]:
             )
         fills = 2000 if quick else 20_000
         bare_replay = await replay(echo, [("paper", fills)], count=fills)
+    rows += await exchange_rows(count)
     for delay_ms in (0.0, 1.0):
         with tempfile.TemporaryDirectory() as directory:
             async with process("gateway", directory, str(delay_ms)) as target:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
-__all__ = ["Figures", "hammer"]
+__all__ = ["Figures", "hammer", "together"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,6 +23,17 @@ class Figures:
     def per_second(self) -> float:
         """Return the throughput."""
         return self.count / self.seconds
+
+
+def together(rounds: Sequence[Figures]) -> Figures:
+    """Sum several runs of the same thing up: all calls in all the time, latencies of the middle run."""
+    middle = sorted(rounds, key=lambda figures: figures.p50_s)[len(rounds) // 2]
+    return Figures(
+        count=sum(figures.count for figures in rounds),
+        seconds=sum(figures.seconds for figures in rounds),
+        p50_s=middle.p50_s,
+        p99_s=middle.p99_s,
+    )
 
 
 async def hammer(call: Callable[[], Awaitable[object]], *, count: int, callers: int) -> Figures:

@@ -1,7 +1,7 @@
 """The processes that are measured: the gateway, and the bare echo of the same messages.
 
-`python -m benchmarks.servers echo|gateway [DIRECTORY] [COMMIT_DELAY_MS]` prints its address on one line and
-serves until its standard input closes.
+`python -m benchmarks.servers echo|http|gateway [DIRECTORY] [COMMIT_DELAY_MS]` prints its address on one line
+and serves until its standard input closes.
 """
 
 from __future__ import annotations
@@ -15,7 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import grpc.aio
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+from tradegw_mock.web import serve_web
 
+from benchmarks.exchange import ANSWER
 from benchmarks.slow import slow_commits
 from tradegw.gateway.clock import SystemClock
 from tradegw.gateway.config import load_config
@@ -116,6 +122,19 @@ async def _echo() -> None:
     await server.stop(None)
 
 
+async def _http() -> None:
+    """Serve what `benchmarks.exchange` compares a REST API with: a route that reads and answers JSON."""
+
+    async def order(request: Request) -> Response:
+        await request.body()
+        return JSONResponse(ANSWER)
+
+    app = Starlette(routes=[Route("/api/v3/order", order, methods=["POST"])])
+    async with serve_web(lambda _: app, "127.0.0.1", 0) as web:
+        print(f"http://127.0.0.1:{web.address[1]}", flush=True)
+        await _until_closed()
+
+
 async def _gateway(directory: str, delay_ms: float) -> None:
     with slow_commits(delay_ms):
         loaded = load_config(overrides=config(directory))
@@ -139,6 +158,8 @@ def main() -> None:
     what, *rest = sys.argv[1:]
     if what == "echo":
         asyncio.run(_echo())
+    elif what == "http":
+        asyncio.run(_http())
     else:
         asyncio.run(_gateway(rest[0], float(rest[1])))
 

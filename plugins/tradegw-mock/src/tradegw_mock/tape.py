@@ -79,6 +79,22 @@ class Candle(Struct, kw_only=True):
     first_id: int = 0
     last_id: int = 0
 
+    def add_trade(self, trade: Trade) -> None:
+        """Take in a trade after it."""
+        price, qty = trade.price, trade.qty
+        if price > self.high:
+            self.high = price
+        elif price < self.low:
+            self.low = price
+        self.close = price
+        self.volume += qty
+        self.quote += trade.quote_qty
+        if not trade.is_buyer_maker:
+            self.taker_volume += qty
+            self.taker_quote += trade.quote_qty
+        self.count += 1
+        self.last_id = trade.trade_id
+
     def add(self, other: Candle) -> None:
         """Take in what traded after it."""
         self.high = max(self.high, other.high)
@@ -110,12 +126,12 @@ class _Symbol:
         self.trades.append(trade)
         time_ms = trade.time_ns // MS
         for length, candles in self.candles.items():
-            candle = _candle_of(trade, time_ms - time_ms % length)
-            if candles and candles[-1].open_ms >= candle.open_ms:
-                # A clock that was set back must not bring candles out of order.
-                candles[-1].add(candle)
+            open_ms = time_ms - time_ms % length
+            # A clock that was set back must not bring candles out of order.
+            if not candles or candles[-1].open_ms < open_ms:
+                candles.append(_candle_of(trade, open_ms))
             else:
-                candles.append(candle)
+                candles[-1].add_trade(trade)
 
 
 class Tape:

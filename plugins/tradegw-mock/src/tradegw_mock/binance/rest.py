@@ -8,9 +8,10 @@ from http import HTTPStatus
 from typing import Any, Final
 
 import msgspec
-from starlette.routing import BaseRoute, Mount
+from starlette.routing import BaseRoute
 from starlette.types import Receive, Scope, Send
 
+from tradegw_mock.app import Direct
 from tradegw_mock.binance.api import Api, Call, Cut
 from tradegw_mock.binance.errors import BinanceError
 from tradegw_mock.binance.params import from_form
@@ -32,7 +33,7 @@ _encode = msgspec.json.Encoder().encode
 def rest_routes(api: Api, cutter: Cutter) -> list[BaseRoute]:
     """Give the routes of the door."""
     door = RestDoor(api, cutter)
-    return [Mount(prefix, app=door) for prefix in _PREFIXES]
+    return [Direct(prefix, app=door) for prefix in _PREFIXES]
 
 
 class RestDoor:

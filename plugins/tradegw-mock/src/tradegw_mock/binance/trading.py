@@ -152,7 +152,7 @@ def _find(
 
 async def _cancel(api: Api, call: Call, order: Order, cancel_id: str | None) -> dict[str, Any]:
     restriction = call.params.one_of(
-        "cancelRestrictions", _RESTRICTIONS, BinanceError(-1145, "Invalid cancelRestrictions")
+        "cancelRestrictions", _RESTRICTIONS, (-1145, "Invalid cancelRestrictions")
     )
     wanted = None if restriction is None else _RESTRICTIONS[restriction]
     if wanted is not None and order.is_open and order.ord_status is not wanted:
@@ -199,11 +199,7 @@ async def cancel_replace(api: Api, call: Call) -> Any:
     """`POST order/cancelReplace`, `order.cancelReplace`: a cancel, then a new order."""
     params = call.params
     instrument = api.symbols.need(params)
-    mode = params.one_of(
-        "cancelReplaceMode",
-        ("STOP_ON_FAILURE", "ALLOW_FAILURE"),
-        BinanceError(-1130, "Data sent for parameter 'cancelReplaceMode' is not valid."),
-    )
+    mode = params.one_of("cancelReplaceMode", ("STOP_ON_FAILURE", "ALLOW_FAILURE"))
     if mode is None:
         raise mandatory("cancelReplaceMode")
     request, response = read_order(params, instrument)
@@ -261,11 +257,7 @@ async def cancel_replace(api: Api, call: Call) -> Any:
 
 
 def _cancels_anyway(params: Params) -> bool:
-    mode = params.one_of(
-        "orderRateLimitExceededMode",
-        ("DO_NOTHING", "CANCEL_ONLY"),
-        BinanceError(-1130, "Data sent for parameter 'orderRateLimitExceededMode' is not valid."),
-    )
+    mode = params.one_of("orderRateLimitExceededMode", ("DO_NOTHING", "CANCEL_ONLY"))
     return mode == "CANCEL_ONLY"
 
 

@@ -42,6 +42,8 @@ LEVEL_NOTIONAL: Final = (30_000, 100_000)
 FUNDS: Final = Decimal(10**12)
 """What the maker starts with of each asset: more than users could ever take."""
 
+_SIZES_KEPT: Final = 10_000
+
 _STEP_SPAN: Final = Decimal("0.00005")
 """The most that one step moves the price, as a fraction of it."""
 
@@ -64,6 +66,7 @@ class Maker:
         self._exchange = exchange
         self._seed = seed
         self._symbols = tuple(start_prices)
+        self._sizes: dict[tuple[str, Side, Decimal], Decimal] = {}
         self._grids: dict[str, tuple[Decimal, dict[tuple[Side, Decimal], None]]] = {}
         if all(account.name != MAKER for account in exchange.accounts()):
             assets = sorted({a for i in exchange.instruments() for a in (i.base, i.quote)})
@@ -237,10 +240,19 @@ class Maker:
 
     def _size(self, market: Market, side: Side, price: Decimal) -> Decimal:
         instrument = market.instrument
-        rng = Random(f"{self._seed}:{instrument.symbol}:{side}:{price:f}")
-        notional = Decimal(rng.randrange(*LEVEL_NOTIONAL))
-        qty = notional // (price * instrument.lot_step) * instrument.lot_step
-        return min(max(qty, self._least_qty(market, price)), instrument.max_qty)
+        # The same for a price whenever it is asked for, which is after each trade; drawing it costs more
+        # than the trade.
+        key = instrument.symbol, side, price
+        size = self._sizes.get(key)
+        if size is None:
+            rng = Random(f"{self._seed}:{instrument.symbol}:{side}:{price:f}")
+            notional = Decimal(rng.randrange(*LEVEL_NOTIONAL))
+            qty = notional // (price * instrument.lot_step) * instrument.lot_step
+            size = min(max(qty, self._least_qty(market, price)), instrument.max_qty)
+            if len(self._sizes) >= _SIZES_KEPT:
+                self._sizes.clear()
+            self._sizes[key] = size
+        return size
 
     def _least_qty(self, market: Market, price: Decimal) -> Decimal:
         instrument = market.instrument
