@@ -19,6 +19,7 @@ from tradegw_mock.chaos import FaultSpec
 from tradegw_mock.config import MockConfig
 from tradegw_mock.host import Host
 from tradegw_mock.inprocess import InProcessVenue
+from tradegw_mock.native.protocol import Subscribe
 
 from tradegw import (
     ExecType,
@@ -40,7 +41,7 @@ from tradegw.venue import (
     StreamReady,
 )
 
-from .native_helpers import a_world, remote
+from .native_helpers import a_wire, a_world, remote
 from .venue_helpers import START_NS, Account, D, Runtime, an_order, opened
 
 S = 1_000_000_000
@@ -481,6 +482,22 @@ async def test_a_cut_comes_at_once(reach: Reach) -> None:
     await reach.inject("DISCONNECT", account="paper")
     assert await until(hearing) == ["gap", "ready"]
     assert reach.hits() == [("DISCONNECT", None)]
+
+
+async def test_maintenance_keeps_streams_out() -> None:
+    """Who wants to follow is refused like everyone, and comes back."""
+    async with a_world() as world, a_wire(world) as wire:
+        await world.host.open_account("a")
+        spec = msgspec.convert({"kind": "MAINTENANCE"}, FaultSpec)
+        await world.host.faults.inject(spec)
+        answer = await wire.ask(Subscribe(id=1, account="a"))
+        assert answer["error"]["code"] == "UNAVAILABLE"
+        answer = await wire.ask(Subscribe(id=1, account="a"))
+        assert answer["ok"]["resumed"] is True
+        await world.host.faults.inject(
+            msgspec.convert({"kind": "REQUEST_LOST", "route": "subscribe"}, FaultSpec)
+        )
+        assert await wire.ask(Subscribe(id=2, account="a")) is None
 
 
 async def test_silence_ends_when_the_fault_is_taken_back(reach: Reach) -> None:

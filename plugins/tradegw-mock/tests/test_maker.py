@@ -174,8 +174,8 @@ def test_without_a_maker_only_users_meet() -> None:
     assert mock.exchange.balances("alice")["BTC"].free == BALANCES["BTC"] + D("0.999")
 
 
-def test_a_hundred_thousand_orders_keep_the_books_straight() -> None:
-    """Many accounts, every symbol, the maker among them."""
+def test_twenty_thousand_orders_keep_the_books_straight() -> None:
+    """Many accounts, every symbol, the maker among them. More, without it: test_volume.py."""
     rng = Random(11)
     names = [f"user-{number}" for number in range(8)]
     mock = default_exchange(clock=Clock(), accounts=names, seed=11)
@@ -184,7 +184,7 @@ def test_a_hundred_thousand_orders_keep_the_books_straight() -> None:
     symbols = sorted(START_PRICES)
     sides = list(Side)
     placed = refused = 0
-    while placed < 100_000:
+    while placed < 20_000:
         symbol = rng.choice(symbols)
         base = START_PRICES[symbol]
         price = None if rng.random() < 0.2 else base + base * D(rng.randint(-20, 20)) / 10_000
@@ -196,7 +196,7 @@ def test_a_hundred_thousand_orders_keep_the_books_straight() -> None:
             exchange.cancel_all(name)
         if placed % 1000 == 0:
             mock.maker.step()
-        if placed % 25_000 == 0:
+        if placed % 5_000 == 0:
             assert exchange.check_invariants() == []
     assert refused < placed / 2
     assert exchange.fills(None, limit=1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from collections import deque
 from collections.abc import Awaitable, Callable
@@ -380,6 +381,8 @@ class Admin:
             raise Conflict("nobody quotes here: prices are what the users' orders make them")
         for _ in range(body.count):
             await self._host.act(lambda e: maker.step())
+            # Who trades meanwhile must not wait for all of them.
+            await asyncio.sleep(0)
         return v.Prices(prices=self._prices())
 
     async def book(self, query: v.BookAsked, body: None) -> v.Book:

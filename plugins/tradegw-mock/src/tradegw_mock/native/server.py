@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from msgspec import Struct
 from msgspec.structs import replace
 
-from tradegw_mock.chaos.desk import ErrorAnswered, Unanswered
+from tradegw_mock.chaos import Target
+from tradegw_mock.chaos.desk import ErrorAnswered, Unanswered, face
 from tradegw_mock.contract import DoorCode, answer_error
 from tradegw_mock.exchange import Refusal
 from tradegw_mock.feed import Feed, FeedGap
@@ -304,10 +305,20 @@ class _Connection:
             await self._send_error(request.id, DoorCode.BAD_FRAME, text)
             return
         host = self._door.host
+        faults = host.faults
         try:
+            target = Target(operation="subscribe", account=request.account)
+            await face(faults.chaos.before(target), faults.sleep)
             # Refuses unknown accounts, and returns once what it shows is committed.
             now = await host.carry_out(GetBalances(account=request.account))
             feed, instance_id = host.feed(request.account), host.instance_id
+        except Unanswered:
+            self.abort()
+            return
+        except ErrorAnswered as e:
+            error = answer_error(e.error)
+            await self._send(_error(request.id, error.code, error.text, error.retry_after_s))
+            return
         except Refusal as e:
             await self._send_error(request.id, e.code, e.text)
             return
