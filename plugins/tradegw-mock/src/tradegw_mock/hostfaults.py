@@ -94,10 +94,31 @@ class HostFaults:
         """
         exchange = self._host.exchange
         fault = self.chaos.remove(fault_id)
-        said = {"fault": str(fault_id), "kind": str(fault.spec.kind), "hits": str(fault.hits)}
-        self._note(exchange, Operation.FAULT_TAKEN_BACK, fault.spec.account or None, said)
+        self._note_taken_back(exchange, fault)
         await self._host.settle()
         return fault
+
+    async def take_back_all(self) -> list[Fault]:
+        """End all faults; returns those that were active.
+
+        Raises:
+            ExchangeAway, ExchangeFailed: As `inject`.
+        """
+        exchange = self._host.exchange
+        # At once: one that ended by itself meanwhile could not be taken back.
+        faults = self.chaos.clear()
+        for fault in faults:
+            self._note_taken_back(exchange, fault)
+        await self._host.settle()
+        return faults
+
+    def _note_taken_back(self, exchange: Exchange, fault: Fault) -> None:
+        said = {
+            "fault": str(fault.fault_id),
+            "kind": str(fault.spec.kind),
+            "hits": str(fault.hits),
+        }
+        self._note(exchange, Operation.FAULT_TAKEN_BACK, fault.spec.account or None, said)
 
     async def apart(self, answer: Coroutine[Any, Any, AnswerT]) -> AnswerT:
         """Wait for an answer that comes, or is lost, whether or not somebody still waits for it.

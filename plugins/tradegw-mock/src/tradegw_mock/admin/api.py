@@ -431,10 +431,7 @@ class Admin:
 
     async def clear_faults(self, query: v.Empty, body: None) -> v.Faults:
         """End all faults."""
-        active = self._host.faults.chaos.active()
-        return v.Faults(
-            faults=[_shown(await self._host.faults.take_back(f.fault_id)) for f in active]
-        )
+        return v.Faults(faults=[_shown(f) for f in await self._host.faults.take_back_all()])
 
     async def play(self, query: v.Empty, body: v.ScenarioAsked) -> v.Faults:
         """Give all faults of a scenario at once; their `start_s` count from now."""
