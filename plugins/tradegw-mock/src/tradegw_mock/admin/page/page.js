@@ -86,9 +86,16 @@ function showBook(book, last) {
 
 function showTrades(trades) {
   const row = (t) => make("tr", "", "", make("td", time(t.time_ns), "soft"),
-    make("td", `${t.side} ${t.account}`, t.side === "BUY" ? "up" : "down"),
+    named(`${t.side} ${t.account}`, t.side === "BUY" ? "up" : "down"),
     make("td", plain(t.price), "n"), make("td", plain(t.qty), "n"));
   fill("trades", trades.slice(0, 12).map(row), nothing("no trades yet", 4));
+}
+
+// Names are as long as people make them.
+function named(text, kind = "") {
+  const node = make("td", text, `who ${kind}`);
+  node.title = text;
+  return node;
 }
 
 function nothing(text, columns) {
@@ -125,22 +132,21 @@ function showOrders(orders) {
     const size = o.order_qty === null ? `for ${plain(o.quote_qty)}` : plain(o.order_qty);
     const status = o.ord_status.toLowerCase().replaceAll("_", " ");
     const open = o.ord_status === "NEW" || o.ord_status === "PARTIALLY_FILLED";
-    const id = make("td", o.client_order_id || "–", "id");
+    const id = make("td", String(o.order_id), "id", make("small", o.client_order_id || ""));
     id.title = o.client_order_id || "";
-    const node = make("tr", "", "", make("td", String(o.order_id), "n soft"), make("td", o.account),
-      make("td", o.symbol),
+    const node = make("tr", "", "", id, named(o.account), make("td", o.symbol),
       make("td", `${o.side} ${size} ${o.ord_type.replaceAll("_", " ")}`, o.side === "BUY" ? "up" : "down"),
       make("td", plain(o.price), "n"), make("td", plain(o.cum_qty), "n"),
-      make("td", status, open ? "own" : ""), id);
+      make("td", status, open ? "own" : ""));
     node.dataset.order = String(o.order_id);
     return node;
   };
-  fill("orders", orders.map(row), nothing("no orders yet", 8));
+  fill("orders", orders.map(row), nothing("no orders yet", 7));
 }
 
 function showFaults(faults) {
   const item = (fault) => {
-    const about = Object.entries(fault.spec).filter(([name]) => name !== "kind").map(([n, v]) => `${n} ${v}`);
+    const about = Object.entries(fault.spec).filter(([name]) => name !== "kind").map(([n, v]) => (n === "times" && !v ? "without end" : `${n} ${v}`));
     const left = fault.left === null ? "" : `, ${fault.left} left`;
     const back = make("button", "take back", "quiet");
     back.addEventListener("click", () => act(() => ask("DELETE", `faults/${fault.fault_id}`)));
