@@ -307,6 +307,13 @@ def dydx_long(session: nox.Session) -> None:
 
 
 @nox.session(python=PYTHONS[0])
+def simulate(session: nox.Session) -> None:
+    """Whole gateways in virtual time: `-- --seeds 1000 [--first-seed S]`, or `-- --seed S` for a story."""
+    _install(session, *TEST)
+    session.run("python", "-m", "tests.simulation", *session.posargs)
+
+
+@nox.session(python=PYTHONS[0])
 def bench(session: nox.Session) -> None:
     """Measure, as ratios against a bare alternative in the same run."""
     _install(session, *DEV)

@@ -63,8 +63,16 @@ class Bot:
     def act(self) -> None:
         """Do something, without waiting for what comes of it."""
         (action,) = self.rng.choices(
-            (self.place, self.place_again, self.cancel, self.replace, self.cancel_all, self.leave),
-            (50, 6, 22, 16, 1, 3),
+            (
+                self.place,
+                self.place_again,
+                self.cancel,
+                self.replace,
+                self.hurry,
+                self.cancel_all,
+                self.leave,
+            ),
+            (50, 6, 18, 12, 10, 1, 3),
         )
         action()
 
@@ -91,18 +99,32 @@ class Bot:
 
     def cancel(self) -> None:
         if self.held:
-            order_id = self.rng.choice(list(self.held))
-            key = self._command_key()
-            self._call(
-                f"cancels {order_id}",
-                lambda gateway: gateway.cancel_order(order_id, idempotency_key=key),
-            )
+            self._cancel(self.rng.choice(list(self.held)))
+
+    def _cancel(self, order_id: OrderId) -> None:
+        key = self._command_key()
+        self._call(
+            f"cancels {order_id}",
+            lambda gateway: gateway.cancel_order(order_id, idempotency_key=key),
+        )
+
+    def hurry(self) -> None:
+        """Ask for two things of an order at once."""
+        orders = [o for o in self.held.values() if o.price is not None and o.is_open]
+        if orders:
+            order = self.rng.choice(orders)
+            self._replace(order)
+            if self.rng.random() < 0.5:
+                self._replace(order)
+            else:
+                self._cancel(order.order_id)
 
     def replace(self) -> None:
         orders = [o for o in self.held.values() if o.price is not None and o.is_open]
-        if not orders:
-            return
-        order = self.rng.choice(orders)
+        if orders:
+            self._replace(self.rng.choice(orders))
+
+    def _replace(self, order: Order) -> None:
         assert order.price is not None
         key = self._command_key()
         terms: dict[str, Any] = {}

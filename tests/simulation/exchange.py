@@ -54,9 +54,25 @@ from tradegw_mock.requests import (
 from tradegw_mock.translate import to_stream_item
 from tradegw_mock.venue import MockVenue
 
-from tradegw import AccountName, NotSent, OutcomeUnknown, hookimpl
+from tradegw import (
+    AccountName,
+    ExecutionReport,
+    NotSent,
+    OutcomeUnknown,
+    TradeId,
+    hookimpl,
+)
 from tradegw.testing.simulation import SimulatedClock, SimulationLoop
-from tradegw.venue import Runtime, StreamItem, StreamReady, Venue, VenueFactory
+from tradegw.venue import (
+    Page,
+    Query,
+    Runtime,
+    StreamItem,
+    StreamReady,
+    Venue,
+    VenueFactory,
+    VenueRequest,
+)
 
 VISIBILITY_LAG_S = 1.0
 HOUSE = "counterparty"
@@ -141,7 +157,7 @@ class Network:
 
     def __init__(self, loop: SimulationLoop, rng: random.Random, *, seed: int) -> None:
         self.loop = loop
-        self.clock = SimulatedClock(loop, offset_ns=round(rng.uniform(-2, 2) * 1e9))
+        self.clock = SimulatedClock(loop, offset_ns=round(rng.uniform(-1.2, 1.2) * 1e9))
         self.exchange = Exchange(INSTRUMENTS, clock=self.clock.time_ns)
         self.chaos = Chaos(clock=self.clock.time_ns, seed=seed, record=self._on_mark)
         self.exchange.create_account(HOUSE, balances={a: b * 100 for a, b in BALANCES.items()})
@@ -154,6 +170,7 @@ class Network:
         self.told: Callable[[str], None] = lambda _: None
         self.restarts: Callable[[], None] = lambda: None
         self._rng = rng
+        self._trades: dict[str, dict[int, str]] = {}
         self._epoch = 0
         # What happens here goes on when whoever asked for it is dead.
         self._context = copy_context()
@@ -346,7 +363,17 @@ class Network:
         self.subscriptions[subscription] = None
         return subscription
 
+    def trade_name(self, symbol: str, trade_id: int) -> str:
+        """Return a trade's number among those of its symbol, as many venues count them.
+
+        Two orders of one account may then have fills of one number.
+        """
+        numbers = self._trades.setdefault(symbol, {})
+        return numbers.setdefault(trade_id, str(len(numbers) + 1))
+
     def _on_change(self, change: Change) -> None:
+        for fill in change.fills:
+            self.trade_name(fill.symbol, fill.trade_id)
         for subscription in tuple(self.subscriptions):
             events = [e for e in change.events if e.account == subscription.account]
             if not events:
@@ -386,6 +413,23 @@ class SimulatedVenue(MockVenue):
     async def _ask(self, request: Mutation | Question) -> Answer:
         return await self._network.ask(request)
 
+    async def execute(self, request: VenueRequest) -> Sequence[ExecutionReport]:
+        """Send a request."""
+        return [self._named(report) for report in await super().execute(request)]
+
+    async def fetch(self, query: Query) -> Page[Any]:
+        """Answer a query."""
+        page = await super().fetch(query)
+        items = [self._named(i) if isinstance(i, ExecutionReport) else i for i in page.items]
+        return replace(page, items=tuple(items))
+
+    def _named(self, report: ExecutionReport) -> ExecutionReport:
+        if report.trade_id is None:
+            return report
+        assert report.symbol is not None
+        name = self._network.trade_name(report.symbol, int(report.trade_id))
+        return replace(report, trade_id=TradeId(name))
+
     async def stream(self, since: int) -> AsyncIterator[StreamItem]:
         """Yield what the network brings."""
         network = self._network
@@ -396,7 +440,8 @@ class SimulatedVenue(MockVenue):
                 instance_id=network.exchange.instance_id, venue_account_id=self.exchange_account
             )
             while True:
-                yield to_stream_item(await subscription.next(), self.account)
+                item = to_stream_item(await subscription.next(), self.account)
+                yield self._named(item) if isinstance(item, ExecutionReport) else item
         finally:
             subscription.close()
 

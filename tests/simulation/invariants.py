@@ -11,7 +11,7 @@ from tradegw_mock import exchange as mock
 
 import tradegw
 from tests.simulation.bots import describe
-from tradegw import Fill, Order, OrderFilter
+from tradegw import EventType, Fill, Order, OrderFilter
 from tradegw.ports import EventFilter
 
 if TYPE_CHECKING:
@@ -102,12 +102,15 @@ async def check_stream(world: World, account: str) -> None:
     )
     if [e.seq for e in stored] != numbers:
         world.violate(f"the stream of {account} is not what is stored")
+    for event in world.events:
+        if event.account == account and event.event_type is EventType.REVIVED:
+            world.violate(f"closed on evidence that was none, and REVIVED: {event.order}")
     told = Counter(_trade(fill) for fill in world.fills if fill.account == account)
     happened: Counter[Trade] = Counter()
     after = 0
     while True:
         fills = world.network.exchange.fills(account, since_trade_id=after, limit=500)
-        happened.update(_their_trade(fill) for fill in fills)
+        happened.update(_their_trade(world, fill) for fill in fills)
         if len(fills) < 500:
             break
         after = fills[-1].trade_id
@@ -127,9 +130,9 @@ def _trade(fill: Fill) -> Trade:
     )
 
 
-def _their_trade(fill: mock.Fill) -> Trade:
+def _their_trade(world: World, fill: mock.Fill) -> Trade:
     return (
-        str(fill.trade_id),
+        world.network.trade_name(fill.symbol, fill.trade_id),
         fill.symbol,
         fill.side.value,
         fill.qty,

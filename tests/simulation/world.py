@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from tradegw_mock.chaos import FaultKind, FaultSpec, Target
+from tradegw_mock.contract import VALID_FOR_S
 from tradegw_mock.exchange import Side
 from tradegw_mock.requests import Mutation, Place
 
@@ -81,7 +82,7 @@ class World:
         self.network.restarts = lambda: self._restart_exchange(self.rng.uniform(0.2, 3))
         if is_telling:
             self.network.exchange.listen(self._tell_change)
-        self.clock = SimulatedClock(loop, offset_ns=round(self.rng.uniform(-1, 1) * 1e9))
+        self.clock = SimulatedClock(loop, offset_ns=round(self.rng.uniform(-0.6, 0.6) * 1e9))
         self.plugin = SimulatedPlugin(self.network)
         self.config = load_config(
             environ={},
@@ -103,6 +104,7 @@ class World:
         self.process: Process | None = None
         self.gateway: LocalGateway | None = None
         self.sent: set[str] = set()
+        self.clock_was_set = False
         self._waiting: set[asyncio.Future[Any]] = set()
         self._stop: asyncio.Event | None = None
         self._armed_at: CrashPoint | None = None
@@ -155,7 +157,10 @@ class World:
         if self.disk.has_order(name) is False:
             self.violate(f"{name} was sent before it was durable")
         until_ns = request.valid_until_ns  # type: ignore[union-attr]
-        # The gateway knows the venue's clock to half of a round trip.
+        if self.clock_was_set:
+            # It cannot know then what the venue's clock says, and the venue will judge.
+            return
+        # It knows the venue's clock to half of a round trip.
         if until_ns is None or self.network.clock.time_ns() > until_ns + 500_000_000:
             self.violate(f"{type(request).__name__} {name} was sent after its validity")
 
@@ -341,8 +346,34 @@ class World:
             for _ in range(rng.choice((0, 0, 1, 2, 4))):
                 at_s = rng.uniform(0.5, storm_s)
                 self.loop.call_at(at_s, self.disk.faults.append, rng.choice(list(StoreFault)))
+        if rng.random() < 0.3:
+            self._conspire(rng.uniform(0.5, storm_s * 0.7))
         for _ in range(rng.choice((0, 0, 1))):
-            self.loop.call_at(rng.uniform(0, storm_s), self._step_clock, rng.uniform(-0.4, 0.4))
+            at_s, by_s = rng.uniform(0, storm_s), rng.choice((0.3, 1.5, 6.0)) * rng.choice((-1, 1))
+            self.loop.call_at(at_s, self._step_clock, by_s)
+            self.loop.call_at(at_s + rng.uniform(2, 10), self._step_clock, -by_s)
+
+    def _conspire(self, at_s: float) -> None:
+        """Let an order arrive as late as it may, while something makes it look as if it had not."""
+        rng, inject = self.rng, self.network.chaos.inject
+        late_s = VALID_FOR_S - rng.choice((0.02, 0.1, 0.5, 1.5))
+        inject(
+            FaultSpec(
+                kind=FaultKind.REQUEST_DELAYED,
+                route="place",
+                delay_s=late_s,
+                start_s=at_s,
+                times=rng.randint(1, 6),
+            )
+        )
+        if rng.random() < 0.6:
+            inject(FaultSpec(kind=FaultKind.NOT_FOUND, lag_s=0.9, start_s=at_s, for_s=8.0))
+        if rng.random() < 0.5:
+            inject(FaultSpec(kind=FaultKind.STREAM_SILENT, start_s=at_s, for_s=9.0))
+        if rng.random() < 0.4:
+            by_s = rng.choice((2.0, 4.0, 6.0))
+            self.loop.call_at(at_s + rng.uniform(0.5, 3.0), self._step_clock, by_s)
+            self.loop.call_at(at_s + rng.uniform(7, 10), self._step_clock, -by_s)
 
     def _fault(self, storm_s: float) -> FaultSpec:
         rng = self.rng
@@ -375,7 +406,8 @@ class World:
         return FaultSpec(**fields)
 
     def _step_clock(self, by_s: float) -> None:
-        self.tell("fault", f"our clock is set by {by_s:+.3f} s")
+        self.clock_was_set = True
+        self._on_hit("OUR_CLOCK_SET", Target(operation=f"{by_s:+.1f} s"))
         self.clock.offset_ns += round(by_s * 1e9)
 
     def _restart_exchange(self, for_s: float) -> None:

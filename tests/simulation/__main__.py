@@ -1,0 +1,95 @@
+"""Run histories by their seeds, and tell what came of them.
+
+    python -m tests.simulation --seeds 1000 [--first-seed S]
+    python -m tests.simulation --seed S                 the story of one
+    python -m tests.simulation --mutant NAME --seeds N  the first seed that catches a defect
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import sys
+import time
+from contextlib import ExitStack
+
+from tests.simulation.history import Outcome, run_history
+from tests.simulation.mutants import MUTANTS
+from tests.simulation.report import Totals, story_lines
+
+TELL_EVERY_S = 30.0
+
+
+def main(words: list[str] | None = None) -> int:
+    """Run what the command line asks for. Returns the exit code: 1 when a promise was broken."""
+    parser = argparse.ArgumentParser(prog="python -m tests.simulation", description=__doc__)
+    parser.add_argument("--seeds", type=int, default=100, help="how many")
+    parser.add_argument("--first-seed", type=int, help="the first; a fresh one unless it is given")
+    parser.add_argument("--seed", type=int, help="one, and its story")
+    parser.add_argument("--mutant", choices=[m.name for m in MUTANTS], help="with this defect")
+    parser.add_argument("--for-s", type=float, help="begin no more histories after so many seconds")
+    args = parser.parse_args(words)
+    with ExitStack() as stack:
+        if args.mutant:
+            mutant = next(m for m in MUTANTS if m.name == args.mutant)
+            stack.enter_context(mutant.at_large())
+        if args.seed is not None:
+            return tell(run_history(args.seed, is_telling=True))
+        first = random.randrange(10**9) if args.first_seed is None else args.first_seed
+        return run_many(first, args.seeds, is_hunting=bool(args.mutant), for_s=args.for_s)
+
+
+def tell(outcome: Outcome) -> int:
+    """Print the story of a history."""
+    for line in story_lines(outcome.story):
+        say(line)
+    say(f"seed {outcome.seed}: {len(outcome.violations)} violations")
+    for violation in outcome.violations:
+        say(f"  {violation}")
+    return 1 if outcome.violations else 0
+
+
+def run_many(first: int, count: int, *, is_hunting: bool, for_s: float | None) -> int:
+    """Run seeds from `first` on. Stops at the first violation when it hunts for one."""
+    totals = Totals()
+    started, used = time.monotonic(), time.process_time()
+    told = started
+    say(f"seeds {first} to {first + count - 1}")
+    for seed in range(first, first + count):
+        outcome = run_history(seed)
+        totals.add(outcome)
+        if outcome.violations:
+            say(f"seed {seed} breaks a promise; its story: nox -s simulate -- --seed {seed}")
+            for violation in outcome.violations[:5]:
+                say(f"  {violation}")
+            if is_hunting:
+                return 1
+        now = time.monotonic()
+        if now - told > TELL_EVERY_S:
+            told = now
+            say(f"{totals.histories} histories, {len(totals.failed)} with violations")
+        if for_s is not None and now - started > for_s:
+            break
+    for line in totals.lines():
+        say(line)
+    say(
+        f"machine time {time.process_time() - used:.0f} s, "
+        f"{60 * totals.histories / max(0.01, time.process_time() - used):.0f} histories a minute; "
+        f"on the wall {time.monotonic() - started:.0f} s"
+    )
+    return 1 if totals.failed else 0
+
+
+def say(text: str) -> None:
+    """Print a line at once."""
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    if "PYTHONHASHSEED" not in os.environ:
+        # The order of names in a set must not hang on the process either.
+        os.environ["PYTHONHASHSEED"] = "0"
+        os.execv(sys.executable, [sys.executable, "-m", "tests.simulation", *sys.argv[1:]])  # noqa: S606
+    sys.exit(main())

@@ -1,0 +1,372 @@
+"""Deliberate defects of the engine, one at a time, each with a seed whose history catches it.
+
+A mutant is a patch; it changes what the engine does, and nothing of what is checked. Its seed was found by
+`python -m tests.simulation --mutant NAME --seeds 1000`, and is to be found anew when the drawing of histories
+changes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pytest
+
+from tradegw.engine import account as account_module
+from tradegw.engine import resolver as resolver_module
+from tradegw.engine.account import Account
+from tradegw.engine.desk import Desk
+from tradegw.engine.feed import _Feed
+from tradegw.engine.hub import Hub
+from tradegw.engine.resolver import Resolver
+from tradegw.errors import NotSent, OutcomeUnknown, VenueRejected
+from tradegw.model import CommandKind, ExecType, ExecutionReport, OrdStatus, lifecycle
+from tradegw.ports import Entry, Stored
+from tradegw.store.sqlstore import SqlStore
+from tradegw.venue import VenueTime
+
+Patch = pytest.MonkeyPatch
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """One defect.
+
+    Attributes:
+        seed: A history that catches it.
+        catches: A word of what is then found.
+    """
+
+    name: str
+    make: Callable[[Patch], None]
+    seed: int
+    catches: str
+
+    @contextmanager
+    def at_large(self) -> Generator[None]:
+        """Let the engine have the defect for a while."""
+        with pytest.MonkeyPatch.context() as patch:
+            self.make(patch)
+            yield
+
+
+def _around(patch: Patch, owner: Any, name: str, wrapper: Callable[..., Any]) -> None:
+    """Replace a method by `wrapper(original, self, ...)`."""
+    original = getattr(owner, name)
+
+    def method(self: Any, *args: Any, **kwargs: Any) -> Any:
+        return wrapper(original, self, *args, **kwargs)
+
+    patch.setattr(owner, name, method)
+
+
+# --- what an answer means ---------------------------------------------------------------------------
+
+
+def timeout_read_as_refusal(patch: Patch) -> None:
+    """Silence closes the order."""
+
+    async def execute(original: Any, self: Desk, *args: Any) -> Any:
+        try:
+            return await original(self, *args)
+        except OutcomeUnknown as e:
+            raise VenueRejected(str(e), reason="TIMEOUT") from e
+
+    _around(patch, Desk, "_execute", execute)
+
+
+def cut_connection_read_as_not_sent(patch: Patch) -> None:
+    """A connection that breaks counts as one that was never made."""
+
+    async def execute(original: Any, self: Desk, *args: Any) -> Any:
+        try:
+            return await original(self, *args)
+        except OutcomeUnknown as e:
+            if "no answer within" in str(e):
+                raise
+            raise NotSent(str(e)) from e
+
+    _around(patch, Desk, "_execute", execute)
+
+
+def submit_retried(patch: Patch) -> None:
+    """An order without an answer is sent again."""
+
+    async def execute(
+        original: Any, self: Desk, command: CommandKind, request: Any, *more: Any
+    ) -> Any:
+        try:
+            return await original(self, command, request, *more)
+        except OutcomeUnknown:
+            if command is not CommandKind.NEW:
+                raise
+            return await original(self, command, request, *more)
+
+    _around(patch, Desk, "_execute", execute)
+
+
+def cancel_of_unknown_order_means_gone(patch: Patch) -> None:
+    """"Unknown order" as the answer to a cancel closes the order."""
+
+    async def execute(original: Any, self: Desk, command: CommandKind, *more: Any) -> Any:
+        try:
+            return await original(self, command, *more)
+        except OutcomeUnknown as e:
+            if command is CommandKind.CANCEL and ("ORDER_CLOSED" in str(e) or "UNKNOWN" in str(e)):
+                return [ExecutionReport(exec_type=ExecType.CANCELED, command=command)]
+            raise
+
+    _around(patch, Desk, "_execute", execute)
+
+
+# --- what is sent -----------------------------------------------------------------------------------
+
+
+def sent_after_valid_until(patch: Patch) -> None:
+    """Nobody looks whether the request is still valid."""
+
+    async def execute(
+        original: Any, self: Desk, command: CommandKind, request: Any, *more: Any
+    ) -> Any:
+        return await original(self, command, replace(request, valid_until=None), *more)
+
+    _around(patch, Desk, "_execute", execute)
+
+
+def sent_before_it_is_stored(patch: Patch) -> None:
+    """The intent goes to the store while the order is already on its way."""
+    kept: set[asyncio.Task[Any]] = set()
+
+    async def put(original: Any, self: Account, entry: Entry) -> Any:
+        if not entry.is_new_order or entry.ref is None:
+            return await original(self, entry)
+        kept.add(asyncio.ensure_future(original(self, entry)))
+        return Stored(events=entry.events)
+
+    _around(patch, Account, "put", put)
+
+
+# --- keys, and what is remembered -------------------------------------------------------------------
+
+
+def key_released_on_unknown(patch: Patch) -> None:
+    """The key of an order in doubt is free again."""
+
+    async def doubt(original: Any, self: Account, order_id: Any, *args: Any) -> Any:
+        order = await original(self, order_id, *args)
+        await self.store._write(lambda q: _release(q, order.idempotency_key))  # type: ignore[attr-defined]
+        return order
+
+    async def _release(queries: Any, key: str) -> None:
+        queries._execute(
+            "UPDATE command SET idempotency_key = 'released-' || idempotency_key "
+            "WHERE idempotency_key = ?",
+            (key,),
+        )
+
+    _around(patch, Account, "doubt", doubt)
+
+
+def doubts_forgotten_at_restart(patch: Patch) -> None:
+    """A start remembers only orders that the venue has acknowledged."""
+
+    async def list_known_open(original: Any, self: SqlStore, account_id: Any) -> Any:
+        return [k for k in await original(self, account_id) if k.order.acknowledged]
+
+    _around(patch, SqlStore, "list_known_open", list_known_open)
+
+
+def overtaken_replace_forgotten_at_restart(patch: Patch) -> None:
+    """A start looks at the pending command alone, and not at the replace that it overtook."""
+    unsettled = account_module._unsettled
+    patch.setattr(
+        account_module,
+        "_unsettled",
+        lambda order: [c for c in unsettled(order) if c in (CommandKind.NEW, order.pending)],
+    )
+
+
+def failed_commit_does_not_stop_the_account(patch: Patch) -> None:
+    """Whoever decided on what was not stored goes on deciding on it."""
+    patch.setattr(Account, "fail", lambda self, error: None)
+    from tradegw.store.groups import GroupCommit
+
+    async def append(inner: Any, self: GroupCommit, entry: Entry) -> Any:
+        self.readmit(entry.account_id)
+        return await inner(self, entry)
+
+    _around(patch, GroupCommit, "append", append)
+
+
+# --- what proves absence ----------------------------------------------------------------------------
+
+
+def not_found_closes_at_once(patch: Patch) -> None:
+    """One "not found" closes the order, whether or not its request can still arrive."""
+    patch.setattr(
+        resolver_module,
+        "proves_absence",
+        lambda order, ref, seen, **_: not order.acknowledged and not order.cum_qty,
+    )
+
+
+def absence_judged_by_our_clock(patch: Patch) -> None:
+    """Our own clock says whether the request can still arrive."""
+
+    async def not_found(
+        original: Any, self: Resolver, venue: Any, order: Any, ref: Any, as_of: Any, *more: Any
+    ) -> Any:
+        ours = VenueTime(time_ns=self._account.clock.time_ns())
+        return await original(self, venue, order, ref, ours, *more)
+
+    _around(patch, Resolver, "_not_found", not_found)
+
+
+def absence_at_the_first_look(patch: Patch) -> None:
+    """One look right after the request's end is enough, however late the venue shows orders."""
+
+    def proves(order: Any, ref: Any, seen: Any, **_: Any) -> bool:
+        return (
+            not order.acknowledged
+            and not order.cum_qty
+            and seen[-1].as_of.time_ns > ref.valid_until_ns
+        )
+
+    patch.setattr(resolver_module, "proves_absence", proves)
+
+
+# --- what reports do --------------------------------------------------------------------------------
+
+
+def late_acknowledgement_reopens(patch: Patch) -> None:
+    """An acknowledgement that comes after the close opens the order again."""
+    reopens = lifecycle._reopens
+    patch.setattr(
+        lifecycle,
+        "_reopens",
+        lambda order, report, evidence: (
+            report.exec_type is ExecType.NEW
+            or (report.exec_type is ExecType.ORDER_STATUS and report.ord_status is OrdStatus.NEW)
+            or reopens(order, report, evidence)
+        ),
+    )
+
+
+def fill_key_without_the_order(patch: Patch) -> None:
+    """A fill's number is taken for its account's, though the venue counts for each symbol anew."""
+
+    async def apply_reports(
+        original: Any, self: Account, order_id: Any, reports: Sequence[Any], **more: Any
+    ) -> Any:
+        seen: dict[str, Any] = self.__dict__.setdefault("seen_fills", {})
+        kept = [
+            r for r in reports if r.trade_id is None or seen.setdefault(r.trade_id, order_id) == order_id
+        ]
+        return await original(self, order_id, kept, **more)
+
+    _around(patch, Account, "apply_reports", apply_reports)
+
+
+def fill_counted_again_when_seen_again(patch: Patch) -> None:
+    """A fill is known by when it came, not by the venue's number."""
+
+    def received(original: Any, self: Account, report: Any) -> Any:
+        told = original(self, report)
+        if told.trade_id is None or "@" in told.trade_id:
+            return told
+        return replace(told, trade_id=f"{told.trade_id}@{self.clock.time_ns()}")
+
+    _around(patch, Account, "received", received)
+
+
+def closes_without_missing_fills(patch: Patch) -> None:
+    """A close is believed though the venue counts more fills than were seen."""
+    for module in (lifecycle, resolver_module, account_module):
+        patch.setattr(module, "is_missing_fills", lambda order, report: False)
+
+
+def told_before_the_commit(patch: Patch) -> None:
+    """Streams show an event while it is on its way to the store."""
+
+    async def put(original: Any, self: Account, entry: Entry) -> Any:
+        hub: Hub = self._on_head.__self__  # type: ignore[attr-defined]
+        head = hub.head(self.account)
+        early = [replace(event, seq=head + i) for i, event in enumerate(entry.events, 1)]
+        publish(hub, early)
+        return await original(self, entry)
+
+    publish = Hub._publish
+
+    def again(self: Hub, events: Sequence[Any]) -> None:
+        publish(self, [e for e in events if e.seq > self.head(e.account)])
+
+    _around(patch, Account, "put", put)
+    patch.setattr(Hub, "_publish", again)
+
+
+def balances_believed_in_any_order(patch: Patch) -> None:
+    """A balance that was overtaken replaces the later one, and nobody asks again."""
+
+    def take(self: _Feed, balance: Any) -> None:
+        account = self._account
+        account.balances[balance.asset] = replace(balance, account=account.account)
+
+    async def load(original: Any, self: _Feed, plugins: Any) -> None:
+        if self._account.state is not account_module.AccountState.READY:
+            await original(self, plugins)
+
+    patch.setattr(_Feed, "_take_balance", take)
+    _around(patch, _Feed, "_load_balances", load)
+
+
+def stale_terms_stay(patch: Patch) -> None:
+    """A query that shows other terms than the record says nothing new."""
+    status = lifecycle._status
+
+    def without_terms(steps: Any, report: Any) -> None:
+        if steps.order.pending_terms is None:
+            report = replace(report, price=None, order_qty=None, trigger_price=None)
+        status(steps, report)
+
+    patch.setitem(lifecycle._HANDLERS, ExecType.ORDER_STATUS, without_terms)
+
+
+def open_orders_asked_about_no_more(patch: Patch) -> None:
+    """An order that the stream forgot is never asked about again while it is not in doubt."""
+
+    async def ask_all(original: Any, self: _Feed, plugins: Any) -> None:
+        if self._account.state is not account_module.AccountState.READY:
+            await original(self, plugins)
+
+    _around(patch, _Feed, "_ask_all", ask_all)
+
+
+MUTANTS = [
+    Mutant(make.__name__, make, seed, catches)
+    for make, seed, catches in (
+        (timeout_read_as_refusal, 0, ""),
+        (cut_connection_read_as_not_sent, 0, ""),
+        (submit_retried, 0, ""),
+        (cancel_of_unknown_order_means_gone, 0, ""),
+        (sent_after_valid_until, 0, ""),
+        (sent_before_it_is_stored, 0, ""),
+        (key_released_on_unknown, 0, ""),
+        (doubts_forgotten_at_restart, 0, ""),
+        (overtaken_replace_forgotten_at_restart, 0, ""),
+        (failed_commit_does_not_stop_the_account, 0, ""),
+        (not_found_closes_at_once, 0, ""),
+        (absence_judged_by_our_clock, 0, ""),
+        (absence_at_the_first_look, 0, ""),
+        (late_acknowledgement_reopens, 0, ""),
+        (fill_key_without_the_order, 0, ""),
+        (fill_counted_again_when_seen_again, 0, ""),
+        (closes_without_missing_fills, 0, ""),
+        (told_before_the_commit, 0, ""),
+        (balances_believed_in_any_order, 0, ""),
+        (stale_terms_stay, 0, ""),
+        (open_orders_asked_about_no_more, 0, ""),
+    )
+]
