@@ -91,5 +91,5 @@ if __name__ == "__main__":
     if "PYTHONHASHSEED" not in os.environ:
         # The order of names in a set must not hang on the process either.
         os.environ["PYTHONHASHSEED"] = "0"
-        os.execv(sys.executable, [sys.executable, "-m", "tests.simulation", *sys.argv[1:]])  # noqa: S606
+        os.execv(sys.executable, [sys.executable, "-m", "tests.simulation", *sys.argv[1:]])
     sys.exit(main())

@@ -354,3 +354,21 @@ def test_secrets_are_not_shown(
     config = read(file)
     options = decode(kind, config)
     assert "s3cret" not in f"{config!r} {options!r} {options.api_key} {config.sources}"
+
+
+# --- the account's switch and its owner ---------------------------------------------------------------
+
+
+def test_a_dead_mans_switch_needs_an_account_that_nobody_else_trades_on(file: Path) -> None:
+    with pytest.raises(ConfigError, match=r"accounts\.Main\.exclusive = true"):
+        read(file, ACCOUNTS__MAIN__DEAD_MAN_S="60")
+    account = read(
+        file, ACCOUNTS__MAIN__DEAD_MAN_S="60", ACCOUNTS__MAIN__EXCLUSIVE="true"
+    ).accounts["Main"]
+    assert (account.dead_man_s, account.exclusive) == (60.0, True)
+    plain = read(file).accounts["Main"]
+    assert (plain.dead_man_s, plain.exclusive, plain.owner) == (None, False, "")
+
+
+def test_who_owns_an_account_is_said_in_the_configuration(file: Path) -> None:
+    assert read(file, ACCOUNTS__MAIN__OWNER="client 7").accounts["Main"].owner == "client 7"

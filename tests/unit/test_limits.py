@@ -114,3 +114,16 @@ def test_the_day_ends_at_midnight_utc() -> None:
     assert take(book, midnight - 1) == ""
     assert take(book, midnight - 1) == "LIMIT_ORDERS_PER_DAY"
     assert take(book, midnight) == ""
+
+
+def test_a_stop_is_as_large_as_where_it_triggers() -> None:
+    stop: dict[str, Any] = {"ord_type": OrdType.STOP, "price": None, "trigger_price": D(200)}
+    assert reason(NOTIONAL, px="100", **stop) == "LIMIT_ORDER_NOTIONAL"
+    assert reason(Limits(max_order_notional=D(200)), px="100", **stop) == ""
+
+
+def test_the_count_of_a_day_that_had_begun_goes_on() -> None:
+    book = LimitBook(Limits(max_orders_per_day=3))
+    book.restore(2, now_ns=S)
+    assert [take(book, S), take(book, S)] == ["", "LIMIT_ORDERS_PER_DAY"]
+    assert take(book, 86_400 * S) == ""

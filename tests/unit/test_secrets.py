@@ -6,6 +6,7 @@ import copy
 import os
 import pickle
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import pytest
 
 from tradegw import hookimpl
 from tradegw.errors import ConfigError, PluginError
-from tradegw.gateway.secrets import read_secret
+from tradegw.gateway.secrets import SameSecrets, read_secret
 from tradegw.hookspecs import SecretSource
 from tradegw.plugins import load_plugins
 from tradegw.venue import Secret
@@ -179,3 +180,26 @@ def test_sources_have_names_of_their_own(name: str) -> None:
 def test_what_is_no_source_is_refused() -> None:
     with pytest.raises(PluginError, match="SecretSource"):
         load_plugins([Offers("vault")]).secret_sources()
+
+
+# --- the same credentials ------------------------------------------------------------------------------
+
+
+@dataclass
+class _Options:
+    api_key: Secret
+    api_secret: Secret | None = None
+    host: str = ""
+
+
+def test_accounts_with_the_same_credentials_are_told_from_others() -> None:
+    same = SameSecrets()
+    one = same.name_of(_Options(Secret("k"), Secret("s"), "a"))
+    assert one == same.name_of(_Options(Secret("k"), Secret("s"), "b"))
+    others = [
+        same.name_of(_Options(Secret("k"), Secret("t"))),
+        same.name_of(_Options(Secret("ks"))),
+        same.name_of(_Options(Secret("k"))),
+    ]
+    assert len({one, *others}) == 4
+    assert same.name_of(object()) == ""

@@ -78,6 +78,10 @@ class Meter(Protocol):
         """Count one entry: from handing it over until it is durable, or not."""
         ...
 
+    def refused(self, account: str, reason: str) -> None:
+        """Count one order that was refused here, before anything left."""
+        ...
+
 
 class AccountState(StrEnum):
     """Whether an account takes new orders; only `READY` does."""
@@ -112,6 +116,8 @@ class AccountSettings:
         send_by_s: After its intent, an order is sent within this time or not at all. A command waits no
             longer for its turn.
         reference_max_age_s: How old a price may be for a limit to be judged by it.
+        dead_man_s: Have the venue cancel all orders of the account when it has not heard from us for so long.
+            Only for an account that nobody else trades on.
     """
 
     tag: str
@@ -119,6 +125,7 @@ class AccountSettings:
     execute_timeout_s: float = 10.0
     send_by_s: float = 10.0
     reference_max_age_s: float = 5.0
+    dead_man_s: float | None = None
 
 
 class Account:
@@ -679,14 +686,16 @@ class Account:
         self.wake_resolver.set()
         self.wake_queue.set()
 
-    def not_sent(self, why: str) -> Callable[[Order], Outcome]:
+    def not_sent(
+        self, why: str, *, reason: str = "NEVER_REACHED_VENUE"
+    ) -> Callable[[Order], Outcome]:
         """Return the change that closes an order which never left."""
         report = ExecutionReport(
             exec_type=ExecType.REJECTED,
             command=CommandKind.NEW,
-            reason="NEVER_REACHED_VENUE",
-            text=why,
-            evidence=Evidence(kind=EvidenceKind.NOT_SENT, detail=why),
+            reason=reason,
+            text=clean(why),
+            evidence=Evidence(kind=EvidenceKind.NOT_SENT, detail=clean(why)),
             received_time_ns=self.clock.time_ns(),
         )
         return lambda order: apply(order, report)

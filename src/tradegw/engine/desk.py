@@ -84,7 +84,8 @@ class Desk:
 
     def __init__(self, account: Account) -> None:
         self._account = account
-        self._reserved = 0
+        self._storing: set[OrderId] = set()
+        self._stored = asyncio.Event()
         self._reference: dict[str, tuple[Decimal, int]] = {}
 
     # --- placing --------------------------------------------------------------------------------
@@ -123,6 +124,13 @@ class Desk:
             return await self._place(new, claim, instrument, reference_px, permit)
         finally:
             permit.close()
+
+    async def until_stored(self) -> None:
+        """Wait until every order that has passed its checks by now is stored, or will not be."""
+        left = set(self._storing)
+        while left & self._storing:
+            self._stored.clear()
+            await self._stored.wait()
 
     async def _wait_turn(self, new: NewOrder) -> tuple[Permit, Decimal | None]:
         """Wait for the turn of an order, with a price that is fresh when it comes, if one is needed."""
@@ -175,14 +183,15 @@ class Desk:
         if denial is not None:
             return await self._store_denied(order, claim, denial)
         reach(CrashPoint.TRANSLATED_UNJOURNALED)
-        self._reserved += 1
+        self._storing.add(order_id)
         try:
             stored = await self._store_intent(order, claim, request)
         except BaseException:
             account.limits.release()
             raise
         finally:
-            self._reserved -= 1
+            self._storing.discard(order_id)
+            self._stored.set()
         if isinstance(stored, KeyTaken):
             account.limits.release()
             return stored
@@ -250,13 +259,14 @@ class Desk:
         # Last, because it takes what it grants. Nothing suspends between here and the journal.
         return account.limits.reserve(
             new,
-            open_orders=len(account.book) + self._reserved,
+            open_orders=len(account.book) + len(self._storing),
             reference_px=reference_px,
             now_ns=account.clock.time_ns(),
             is_price_judged=is_price_judged,
         )
 
     async def _store_denied(self, order: Order, claim: Claim, denial: Denial) -> Order | KeyTaken:
+        self._account.meter.refused(self._account.account, denial.reason)
         report = ExecutionReport(
             exec_type=ExecType.REJECTED,
             command=CommandKind.NEW,
@@ -351,6 +361,12 @@ class Desk:
         account.unsent.discard(order_id)
         if account.clock.time_ns() > order.send_by_ns:
             return await account.commit(order_id, account.not_sent("its time to send had passed"))
+        halted = self._halted(order.symbol)
+        if halted is not None:
+            # Since it was checked: not a byte leaves after a halt.
+            return await account.commit(
+                order_id, account.not_sent(halted.text, reason=halted.reason)
+            )
         return await self._send(order_id, CommandKind.NEW, request, permit)
 
     # --- cancelling and replacing ---------------------------------------------------------------

@@ -22,6 +22,7 @@ from tradegw.engine.fingerprint import fingerprint, fingerprint_order
 from tradegw.engine.guard import AccountGuard, Lane, Traffic
 from tradegw.engine.holding import HoldingDesk
 from tradegw.engine.hub import Hub
+from tradegw.engine.limits import start_of_day_ns
 from tradegw.engine.queue import Queue
 from tradegw.engine.routing import Route, pick_account
 from tradegw.engine.validate import check_fields
@@ -49,9 +50,11 @@ from tradegw.model import (
     NewOrder,
     Order,
     OrderEvent,
+    OrderFilter,
     OrderId,
     OrdStatus,
     OrdType,
+    Origin,
     Position,
     ReplaceTerms,
     Side,
@@ -225,6 +228,8 @@ class Engine:
                 raise
             # It was read, and what that left in doubt could not be stored: it is read anew until it can.
             log.warning("account %s is read again: %s", name, e)
+        if plan.settings.limits.max_orders_per_day is not None:
+            await self._count_today(account)
         desk = HoldingDesk(account)
         account.guard.on_close(account.wake_all)
         task = self._group.create_task(
@@ -239,6 +244,19 @@ class Engine:
             name=f"account {name}",
         )
         self._members[name] = _Member(plan=plan, account=account, desk=desk, task=task)
+
+    async def _count_today(self, account: Account) -> None:
+        """Count the orders of today that may have reached the venue: a restart forgives nothing."""
+        now_ns = self.clock.time_ns()
+        where = OrderFilter(accounts=(account.account,), created_from_ns=start_of_day_ns(now_ns))
+        count, cursor = 0, None
+        while True:
+            page = await self.store.list_orders(where, limit=1000, cursor=cursor)
+            count += sum(_was_granted(order) for order in page.items)
+            cursor = page.next_cursor
+            if cursor is None:
+                break
+        account.limits.restore(count, now_ns=now_ns)
 
     def _guard(
         self, plan: AccountPlan, venue: str, venue_time_ns: Callable[[], int]
@@ -585,6 +603,8 @@ class Engine:
             self._halts[halt.scope] = halt
             log.warning("HALT of %s by %s: %s", halt.scope, halt.by, halt.why)
         if cancel_open:
+            # What passed its checks before the halt is cancelled as well.
+            await asyncio.gather(*(m.desk.until_stored() for m in self._members.values()))
             # Also when it was asked before: whoever asks again may not have heard that all is cancelled.
             await self._cancel_all(
                 account=AccountName(name) if kind == "account" else None,
@@ -657,6 +677,15 @@ class Engine:
         elif running.fingerprint != digest:
             raise _reused(key)
         return await asyncio.shield(running.future)
+
+    async def see_through(self, work: Coroutine[Any, Any, T]) -> T:
+        """Do work in a task of the engine, which a shut-down waits for like for any request."""
+        return await self._owned(work)
+
+    @property
+    def is_closing(self) -> bool:
+        """Whether new orders are taken no more."""
+        return self._is_closing
 
     async def _owned(self, work: Coroutine[Any, Any, T]) -> T:
         """Do work in a task of the engine: a caller who goes away cancels only its own waiting."""
@@ -771,6 +800,16 @@ async def _end(requests: set[asyncio.Task[Any]]) -> None:
         # Once more after a while: one that waits for a store that is away has taken the first for
         # a reason to store something.
         await asyncio.wait(tuple(requests), timeout=_PATIENCE_S)
+
+
+def _was_granted(order: Order) -> bool:
+    """Whether an order passed its checks, so that the limits were charged with it."""
+    is_denied = (
+        order.ord_status is OrdStatus.REJECTED
+        and order.closed_by is EvidenceKind.NOT_SENT
+        and order.reason != "NEVER_REACHED_VENUE"
+    )
+    return order.origin is Origin.GATEWAY and not is_denied
 
 
 def _derived(key: str, part: str) -> str:

@@ -12,21 +12,24 @@ from dataclasses import replace
 
 from tradegw.engine.account import Account, AccountState
 from tradegw.engine.crash import CrashPoint, reach
-from tradegw.engine.guard import GuardedPlugins
+from tradegw.engine.guard import DeadManSwitch, GuardedPlugins
 from tradegw.engine.resolver import ASK_AT_ONCE_MAX, Resolver, within
 from tradegw.errors import Unavailable, VenueError
 from tradegw.model import Balance, ExecutionReport, Order, OrderId
 from tradegw.plugins import AccountPlugins
 from tradegw.venue import (
     BalanceUpdate,
+    DeadMan,
     FetchBalances,
     FetchInstruments,
     FetchPositions,
     FetchServerTime,
+    Operation,
     PositionUpdate,
     StreamGap,
     StreamItem,
     StreamReady,
+    TranslateContext,
     Venue,
     VenueAccount,
 )
@@ -120,6 +123,11 @@ class _Feed:
             plugin=plugin,
             capabilities=venue.capabilities,
         )
+        if account.settings.dead_man_s is not None and not venue.capabilities.dead_man:
+            raise VenueError(
+                f"dead_man_s is set, and venue {about.venue} has no dead man's switch",
+                reason="UNSUPPORTED",
+            )
         account.about = about
         account.guard.use(venue.capabilities)
         plugins = GuardedPlugins(about, venue, account.plugins.wrappers(), account.guard)
@@ -139,6 +147,14 @@ class _Feed:
                 ("balances", self._keep_balances),
             ):
                 group.create_task(_forever(account, what, run))
+            if account.settings.dead_man_s is not None:
+                switch = DeadManSwitch(
+                    account.settings.dead_man_s,
+                    tell=lambda timeout_s: self._tell_dead_man(plugins, timeout_s),
+                    is_leaving=lambda: account.state is AccountState.CLOSING,
+                    clock=account.clock,
+                )
+                group.create_task(_forever(account, "dead man's switch", switch.keep))
 
     # --- the stream -----------------------------------------------------------------------------
 
@@ -349,6 +365,17 @@ class _Feed:
                 await self._sample_clock(plugins)
             except VenueError as e:
                 log.info("account %s: no server time: %s", self._account.account, e)
+
+    async def _tell_dead_man(self, plugins: GuardedPlugins, timeout_s: float) -> None:
+        """Have the venue cancel all orders after so long, or never (0)."""
+        account = self._account
+        # It is about the whole account; a translation is always given some instrument.
+        instrument = next(iter(account.instruments.values()))
+        request = plugins.translate(
+            DeadMan(timeout_s=timeout_s),
+            TranslateContext(instrument=instrument, now=account.venue_now()),
+        )
+        await plugins.execute_in_turn(request, Operation.DEAD_MAN)
 
     async def _keep_balances(self) -> None:
         """Store balances now and then: they are the venue's, and can be asked for again."""

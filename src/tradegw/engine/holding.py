@@ -95,6 +95,7 @@ class HoldingDesk(ResendingDesk):
             return await super().place(new, claim)
         except Unavailable as e:
             if new.queue_if_unavailable_s is None or e.reason not in _OUT or not self._can_hold:
+                self._account.meter.refused(self._account.account, e.reason)
                 raise
         return await self._hold_order(new, claim, new.queue_if_unavailable_s)
 
@@ -128,28 +129,30 @@ class HoldingDesk(ResendingDesk):
             price=new.price,
             trigger_price=new.trigger_price,
         )
+        order_id = OrderId(uuid4())
+        name = await account.names.take(about.capabilities.client_id_codec, order_id, 0)
+        # Nothing suspends between here and the reservation of its place.
         held = sum(order.queued_command is CommandKind.NEW for order in account.book)
-        if held + self._reserved >= HELD_MAX:
+        if held + len(self._storing) >= HELD_MAX:
             raise Unavailable(
                 f"account {account.account}: {HELD_MAX} orders wait for the venue already",
                 reason="VENUE_UNAVAILABLE",
             )
-        order_id = OrderId(uuid4())
-        name = await account.names.take(about.capabilities.client_id_codec, order_id, 0)
         made = self._make_order(new, claim, order_id, name)
         order = replace(made, queued=True, send_by_ns=made.created_time_ns + int(keep_s * NS_PER_S))
         # Its price is judged when its turn comes: there is none to judge by now.
         denial = self._deny(new, order, about, None, is_price_judged=False)
         if denial is not None:
             return await self._store_denied(order, claim, denial)
-        self._reserved += 1
+        self._storing.add(order_id)
         try:
             stored = await self._store_held(order, claim)
         except BaseException:
             account.limits.release()
             raise
         finally:
-            self._reserved -= 1
+            self._storing.discard(order_id)
+            self._stored.set()
         if isinstance(stored, KeyTaken):
             account.limits.release()
         account.wake_queue.set()
@@ -270,6 +273,7 @@ class HoldingDesk(ResendingDesk):
                 permit.charge(request.cost)
                 await self._send_held(order, request, permit)
                 return
+        account.meter.refused(account.account, denial.reason)
         change = self._ended(ExecType.REJECTED, denial.reason, denial.text)
         await account.commit(order_id, _if_waiting(change))
 

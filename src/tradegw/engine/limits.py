@@ -11,10 +11,15 @@ from tradegw.hookspecs import Denial
 from tradegw.model import NewOrder, Side, plain
 from tradegw.model.numbers import CONTEXT
 
-__all__ = ["LimitBook", "Limits"]
+__all__ = ["LimitBook", "Limits", "start_of_day_ns"]
 
 _NS_PER_S = 1_000_000_000
 _NS_PER_DAY = 86_400 * _NS_PER_S
+
+
+def start_of_day_ns(now_ns: int) -> int:
+    """Return when the day of an instant began, UTC."""
+    return now_ns // _NS_PER_DAY * _NS_PER_DAY
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +54,10 @@ class LimitBook:
         self._recent: deque[int] = deque()
         self._day = -1
         self._day_count = 0
+
+    def restore(self, day_count: int, *, now_ns: int) -> None:
+        """Take into account how many orders were placed today, before a restart."""
+        self._day, self._day_count = now_ns // _NS_PER_DAY, day_count
 
     def needs_reference_price(self, order: NewOrder) -> bool:
         """Whether judging this order takes a price of the market."""
@@ -135,6 +144,9 @@ class LimitBook:
                 assert order.order_qty is not None
                 px = order.price if order.price is not None else reference_px
                 assert px is not None
+                if order.trigger_price is not None:
+                    # It trades when the price is there, wherever it is now.
+                    px = max(px, order.trigger_price)
                 notional = CONTEXT.multiply(order.order_qty, px)
             if notional > limits.max_order_notional:
                 return Denial(

@@ -137,6 +137,11 @@ class AccountConfig:
         send_by_s: After its intent an order is sent within this time or not at all.
         owner: Whose account it is. Accounts of a venue with the same owner share what the venue grants to an
             owner; by default all have the same.
+        exclusive: Nobody but this gateway trades on the account, so what the venue does to the account as a
+            whole may be used.
+        dead_man_s: Have the venue cancel all orders of the account when it has not heard from the gateway for
+            so many seconds. Needs `exclusive`, and a venue that has such a switch. Disarmed at a shut-down in
+            good order.
         options: The other keys; the plugin's own.
     """
 
@@ -147,6 +152,8 @@ class AccountConfig:
     execute_timeout_s: float = 10.0
     send_by_s: float = 10.0
     owner: str = ""
+    exclusive: bool = False
+    dead_man_s: float | None = None
     options: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
 
@@ -173,7 +180,16 @@ _SECTIONS: dict[str, type[msgspec.Struct]] = {
     "server": ServerConfig,
     "log": LogConfig,
 }
-_ACCOUNT_KEYS = {"venue", "tags", "limits", "execute_timeout_s", "send_by_s", "owner"}
+_ACCOUNT_KEYS = {
+    "venue",
+    "tags",
+    "limits",
+    "execute_timeout_s",
+    "send_by_s",
+    "owner",
+    "exclusive",
+    "dead_man_s",
+}
 
 
 def load_config(
@@ -343,6 +359,11 @@ def _account(
         )
     common = {key: node[key] for key in _ACCOUNT_KEYS & set(node) if key not in ("venue", "limits")}
     checked = _convert(common, _AccountCommon, path, sources)
+    if checked.dead_man_s is not None and not checked.exclusive:
+        raise ConfigError(
+            f"{path}.dead_man_s cancels every order of the account, whoever placed it: it needs "
+            f"{path}.exclusive = true {_whence(f'{path}.dead_man_s', sources)}".strip()
+        )
     limits = _convert(node.get("limits", {}), LimitsConfig, f"{path}.limits", sources)
     return AccountConfig(
         name=name,
@@ -351,6 +372,8 @@ def _account(
         execute_timeout_s=checked.execute_timeout_s,
         send_by_s=checked.send_by_s,
         owner=checked.owner,
+        exclusive=checked.exclusive,
+        dead_man_s=checked.dead_man_s,
         limits=_limits(limits, f"{path}.limits", sources),
         options={key: value for key, value in node.items() if key not in _ACCOUNT_KEYS},
     )
@@ -361,6 +384,8 @@ class _AccountCommon(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     execute_timeout_s: Seconds = 10.0
     send_by_s: Seconds = 10.0
     owner: str = ""
+    exclusive: bool = False
+    dead_man_s: Seconds | None = None
 
 
 def _limits(config: LimitsConfig, path: str, sources: Mapping[str, str]) -> Limits:

@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from typing_extensions import Unpack
 
 from tradegw.engine.validate import check_key, new_order, parse_terms
-from tradegw.errors import InvalidOrder, NotFound, TradegwError, Unavailable, UsageError
+from tradegw.errors import (
+    InvalidOrder,
+    NotFound,
+    StoreError,
+    TradegwError,
+    Unavailable,
+    UsageError,
+)
 from tradegw.gateway.api import (
     AccountStatus,
     FillItem,
@@ -49,7 +57,12 @@ if TYPE_CHECKING:
 
 __all__ = ["LocalGateway"]
 
+log = logging.getLogger(__name__)
+
 PAGE_MAX = 1000
+_PRUNE_FIRST = 256
+_CANCEL_AGAIN_S = 0.05
+_CANCEL_AGAIN_MAX_S = 2.0
 
 
 class LocalGateway:
@@ -450,7 +463,8 @@ class LocalSession:
 
     def __init__(self, gateway: LocalGateway) -> None:
         self._gateway = gateway
-        self._orders: dict[OrderId, None] = {}
+        self._orders: dict[OrderId, AccountName] = {}
+        self._prune_at = _PRUNE_FIRST
         self._placing: set[asyncio.Task[Order]] = set()
 
     async def place_order(
@@ -471,7 +485,8 @@ class LocalSession:
     async def cancel_order(self, order_id: OrderId, *, idempotency_key: str | None = None) -> Order:
         """Cancel an order, as `Gateway.cancel_order` does."""
         order = await self._gateway.cancel_order(order_id, idempotency_key=idempotency_key)
-        self._note(order)
+        if not order.is_open:
+            self._orders.pop(order.order_id, None)
         return order
 
     async def replace_order(
@@ -493,23 +508,61 @@ class LocalSession:
         )
 
     def _note(self, order: Order) -> None:
-        if order.is_open:
-            self._orders[order.order_id] = None
-        else:
-            self._orders.pop(order.order_id, None)
+        """Remember an order of this session while it is open."""
+        if not order.is_open:
+            return
+        self._orders[order.order_id] = order.account
+        if len(self._orders) >= self._prune_at:
+            self._orders = {i: name for i, name in self._orders.items() if self._is_open(i, name)}
+            self._prune_at = max(_PRUNE_FIRST, 2 * len(self._orders))
+
+    def _is_open(self, order_id: OrderId, name: AccountName) -> bool:
+        try:
+            account = self._gateway.engine.account(name)
+        except (TradegwError, UsageError):
+            return True
+        # A failed store may have made it forget.
+        return account.failed.is_set() or account.book.find(order_id) is not None
 
     async def cancel_open(self) -> None:
-        """Cancel what this session placed and is still open, once it is placed; nobody else's."""
-        if self._placing:
-            await asyncio.wait(tuple(self._placing))
-            # Their callbacks ran before ours, or run now.
-            await asyncio.sleep(0)
-        for order_id in tuple(self._orders):
+        """Cancel what this session placed and is still open; nobody else's.
+
+        Returns when each cancel is answered, or stored to be sent when the venue is back.
+        """
+        try:
+            engine = self._gateway.engine
+        except (TradegwError, UsageError):
+            # The gateway stopped before, and the record says how the orders stand.
+            return
+        # In a task of the engine: a door that is torn down must not end it half-way.
+        await engine.see_through(self._cancel_open(engine))
+
+    async def _cancel_open(self, engine: Engine) -> None:
+        # What is open at once, while the venue has yet to answer for the others.
+        while self._orders or self._placing:
+            orders, self._orders = tuple(self._orders), {}
+            await asyncio.gather(*(self._cancel_surely(engine, i) for i in orders))
+            if self._placing and not self._orders:
+                await asyncio.wait(tuple(self._placing), return_when=asyncio.FIRST_COMPLETED)
+                # Their callbacks ran before ours, or run now.
+                await asyncio.sleep(0)
+
+    async def _cancel_surely(self, engine: Engine, order_id: OrderId) -> None:
+        key, wait_s = uuid4().hex, _CANCEL_AGAIN_S
+        while True:
             try:
-                await self._gateway.cancel_order(order_id)
-            except TradegwError:
-                # Closed in the meantime, or nothing can be done now: the record says how it stands.
-                continue
+                await self._gateway.cancel_order(order_id, idempotency_key=key)
+            except (Unavailable, StoreError) as e:
+                if engine.is_closing:
+                    log.warning("order %s of a session that ended stays open: %s", order_id, e)
+                    return
+                await engine.clock.sleep(wait_s)
+                wait_s = min(2 * wait_s, _CANCEL_AGAIN_MAX_S)
+            except (TradegwError, UsageError):
+                # Closed in the meantime: the record says how it stands.
+                return
+            else:
+                return
 
 
 def _one_order(order: NewOrder | None, fields: NewOrderFields) -> NewOrder:

@@ -7,9 +7,16 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
-from prometheus_client.core import GaugeMetricFamily, InfoMetricFamily, Metric
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    InfoMetricFamily,
+    Metric,
+)
 from prometheus_client.registry import Collector
 
+from tradegw.engine.guard import Rank
+from tradegw.model import CommandKind
 from tradegw.ports import Clock
 
 if TYPE_CHECKING:
@@ -61,6 +68,12 @@ class Metrics:
             buckets=_BUCKETS_S,
             registry=self.registry,
         )
+        self.orders_refused = Counter(
+            "tradegw_orders_refused",
+            "New orders refused here, by reason: limits, halts, rules, budgets, a venue that is out.",
+            ["account", "reason"],
+            registry=self.registry,
+        )
         self.registry.register(_BuildInfo())
         # The labelled figures, once they are known: finding one costs more than counting.
         self._venue_times: dict[tuple[str, str, str], Histogram] = {}
@@ -81,9 +94,14 @@ class Metrics:
             time = self._store_times[outcome] = self.store_append_seconds.labels(outcome)
         time.observe(seconds)
 
+    def refused(self, account: str, reason: str) -> None:
+        """Count one order that was refused here."""
+        self.orders_refused.labels(account, reason).inc()
+
     def watch_accounts(self, accounts: Callable[[], Sequence[Account]], clock: Clock) -> None:
         """Report open orders, doubts and states of the accounts whenever somebody reads."""
         self.registry.register(_Accounts(accounts, clock))
+        self.registry.register(_Guards(accounts))
 
 
 class _BuildInfo(Collector):
@@ -122,3 +140,62 @@ class _Accounts(Collector):
             oldest.add_metric(names, (now_ns - since_ns) / _NS_PER_S)
             ready.add_metric(names, 1 if account.state == "READY" else 0)
         yield from (open_orders, in_doubt, oldest, ready)
+
+
+class _Guards(Collector):
+    """What stands between the accounts and their venues."""
+
+    def __init__(self, accounts: Callable[[], Sequence[Account]]) -> None:
+        self._accounts = accounts
+
+    def collect(self) -> Iterable[Metric]:
+        labels = ["account", "venue"]
+        breaker = GaugeMetricFamily(
+            "tradegw_breaker_open", "1 while the breaker is open: the venue is out.", labels=labels
+        )
+        opened = CounterMetricFamily(
+            "tradegw_breaker_opened", "How often the breaker has opened.", labels=labels
+        )
+        offset = GaugeMetricFamily(
+            "tradegw_venue_clock_offset_seconds",
+            "How far the venue's clock is ahead of ours.",
+            labels=labels,
+        )
+        held = GaugeMetricFamily(
+            "tradegw_orders_held",
+            "Orders of which a command waits here until the venue is back.",
+            labels=[*labels, "command"],
+        )
+        waiting = GaugeMetricFamily(
+            "tradegw_queue_waiting",
+            "Requests that wait for the venue's rate budget or for their turn, by who goes first.",
+            labels=[*labels, "rank"],
+        )
+        shared = ["venue", "pool", "scope", "shared_by"]
+        used = GaugeMetricFamily(
+            "tradegw_budget_used", "Units of a rate budget that count now.", labels=shared
+        )
+        limit = GaugeMetricFamily(
+            "tradegw_budget_limit", "Units that a rate budget has.", labels=shared
+        )
+        told: set[int] = set()
+        for account in self._accounts():
+            names = [account.account, account.record.venue]
+            guard, lane = account.guard, account.guard.lane
+            breaker.add_metric(names, guard.breaker.is_open)
+            opened.add_metric(names, guard.breaker.opened)
+            offset.add_metric(names, account.venue_offset_ns / _NS_PER_S)
+            commands = [order.queued_command for order in account.book if order.queued]
+            for command in CommandKind.NEW, CommandKind.CANCEL:
+                held.add_metric([*names, command], commands.count(command))
+            for rank in Rank:
+                waiting.add_metric([*names, rank.name], lane.traffic.waiting(lane, rank))
+            if id(lane.traffic) in told:
+                continue
+            told.add(id(lane.traffic))
+            now_ns = lane.venue_time_ns()
+            for pool, by in lane.traffic.all_pools():
+                key = [account.record.venue, pool.about.name, pool.about.scope, by]
+                used.add_metric(key, pool.used(now_ns))
+                limit.add_metric(key, pool.about.limit)
+        yield from (breaker, opened, offset, held, waiting, used, limit)

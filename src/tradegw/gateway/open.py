@@ -313,6 +313,7 @@ def plan_accounts(config: Config, plugins: Plugins, clock: Clock) -> list[Accoun
                     limits=account.limits,
                     execute_timeout_s=account.execute_timeout_s,
                     send_by_s=account.send_by_s,
+                    dead_man_s=account.dead_man_s,
                 ),
                 open_venue=_opener(factory.open, decode, runtime),
                 key_id=credentials.name_of(decode()),

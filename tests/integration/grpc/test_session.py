@@ -372,3 +372,67 @@ async def test_a_caller_that_reads_nothing_is_not_read(
     assert len(heard) == placed == 5000
     await pouring
     call.cancel()
+
+
+@pytest.mark.parametrize("is_alive", [True, False], ids=["alive", "frozen"])
+async def test_the_lease_runs_while_the_bound_holds_commands_up(
+    stub: Stub, fake: Any, monkeypatch: pytest.MonkeyPatch, is_alive: bool
+) -> None:
+    """A bot that is frozen with a full pipe must not keep its orders; one that is alive must."""
+    monkeypatch.setattr(server_session, "IN_FLIGHT_MAX", 2)
+    gate = asyncio.Event()
+
+    async def hold(new: NewOrder) -> None:
+        if new.idempotency_key != "first":
+            await gate.wait()
+
+    fake.on_place = hold
+    call = await opened(stub, cancel_on_disconnect=True, lease_ms=400)
+    await call.write(pb.TradeSessionRequest(commands=[place(1, "first")]))
+    await results(call, 1)
+    await call.write(pb.TradeSessionRequest(commands=[place(i, f"k{i}") for i in range(2, 20)]))
+    if is_alive:
+        beats = 0
+        begin = asyncio.get_running_loop().time()
+        while asyncio.get_running_loop().time() < begin + 1.2:
+            beats += 1
+            beat = pb.SessionCommand(correlation_id=1000 + beats, heartbeat=pb.Heartbeat(time_ns=1))
+            await call.write(pb.TradeSessionRequest(commands=[beat]))
+            await stub.ListVenues(pb.ListVenuesRequest())
+            await asyncio.sleep(0.02)
+        gate.set()
+        assert len(await results(call, 18 + beats)) == 18 + beats
+        call.cancel()
+        return
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await call.read()
+    error = read_status(caught.value)
+    assert error is not None
+    assert error.reason == "LEASE_EXPIRED"
+    gate.set()
+    await over(fake)
+    assert not any(o.is_open for o in fake.orders.values())
+    # What had not begun never was.
+    assert len(fake.orders) <= 3
+
+
+async def test_the_bound_of_commands_that_wait_to_begin(
+    stub: Stub, fake: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Beyond it nobody is listened to, so only results that leave say that somebody is there."""
+    monkeypatch.setattr(server_session, "IN_FLIGHT_MAX", 2)
+    monkeypatch.setattr(server_session, "WAITING_MAX", 4)
+    gate = asyncio.Event()
+
+    async def hold(_: NewOrder) -> None:
+        await gate.wait()
+
+    fake.on_place = hold
+    call = await opened(stub)
+    for i in range(5):
+        commands = [place(10 * i + k, f"k{10 * i + k}") for k in range(10)]
+        await call.write(pb.TradeSessionRequest(commands=commands))
+    await call.done_writing()
+    gate.set()
+    assert len(await results(call, 50)) == 50
+    assert await call.read() is grpc.aio.EOF

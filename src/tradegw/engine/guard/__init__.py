@@ -8,8 +8,18 @@ is raised; limiters (aiolimiter, pyrate-limiter, limits) know neither a venue's 
 clock, nor whose turn it is. What is left of either is shorter than the code to adapt it.
 """
 
+from tradegw.engine.guard.deadman import DeadManSwitch
 from tradegw.engine.guard.guard import AccountGuard
 from tradegw.engine.guard.plugins import GuardedPlugins
 from tradegw.engine.guard.traffic import FREE, Lane, Permit, Rank, Traffic
 
-__all__ = ["FREE", "AccountGuard", "GuardedPlugins", "Lane", "Permit", "Rank", "Traffic"]
+__all__ = [
+    "FREE",
+    "AccountGuard",
+    "DeadManSwitch",
+    "GuardedPlugins",
+    "Lane",
+    "Permit",
+    "Rank",
+    "Traffic",
+]

@@ -3,19 +3,29 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, TypeVar
 
 from tradegw.engine.guard.guard import AccountGuard
 from tradegw.engine.guard.traffic import Rank
 from tradegw.errors import NotSent, OutcomeUnknown, Unavailable, VenueError
+from tradegw.model import ExecutionReport
 from tradegw.plugins import AccountPlugins
-from tradegw.venue import FetchServerTime, Operation, Page, Query, Venue, VenueAccount
+from tradegw.venue import (
+    FetchServerTime,
+    Operation,
+    Page,
+    Query,
+    Venue,
+    VenueAccount,
+    VenueRequest,
+)
 from tradegw.venue.budgets import operation_of
 
 __all__ = ["FETCH_TIMEOUT_S", "GuardedPlugins"]
 
 FETCH_TIMEOUT_S = 9.0
+ResultT = TypeVar("ResultT")
 
 
 class GuardedPlugins(AccountPlugins):
@@ -37,12 +47,27 @@ class GuardedPlugins(AccountPlugins):
         Raises:
             VenueError: No answer. While the breaker is open, at once, but for the server's time.
         """
-        guard = self._guard
-        is_probe = isinstance(query, FetchServerTime)
-        if guard.breaker.is_open and not is_probe:
-            raise VenueError(f"the venue is out: {guard.breaker.why}", reason="VENUE_UNAVAILABLE")
-        operation = operation_of(query)
         symbol: str | None = getattr(query, "symbol", None)
+        return await self._in_turn(
+            lambda: super(GuardedPlugins, self).fetch(query), operation_of(query), symbol
+        )
+
+    async def execute_in_turn(
+        self, request: VenueRequest, operation: Operation
+    ) -> Sequence[ExecutionReport]:
+        """Send a request that is no order's, when it is its turn; see `tradegw_execute`.
+
+        Raises:
+            VenueError: It was not answered, or refused.
+        """
+        return await self._in_turn(lambda: self.execute(request), operation, None)
+
+    async def _in_turn(
+        self, call: Callable[[], Awaitable[ResultT]], operation: Operation, symbol: str | None
+    ) -> ResultT:
+        guard = self._guard
+        if guard.breaker.is_open and operation is not Operation.SERVER_TIME:
+            raise VenueError(f"the venue is out: {guard.breaker.why}", reason="VENUE_UNAVAILABLE")
         permit = guard.try_enter(operation, symbol, Rank.QUESTION)
         if permit is None:
             try:
@@ -54,7 +79,7 @@ class GuardedPlugins(AccountPlugins):
             deadline = asyncio.timeout(FETCH_TIMEOUT_S)
             try:
                 async with deadline:
-                    page = await super().fetch(query)
+                    answer = await call()
             except TimeoutError as e:
                 if not deadline.expired():
                     raise
@@ -67,7 +92,7 @@ class GuardedPlugins(AccountPlugins):
         finally:
             permit.close()
         guard.on_answer()
-        return page
+        return answer
 
     async def ask_time(self) -> None:
         """Ask the venue whether it is there."""

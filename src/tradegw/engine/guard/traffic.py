@@ -257,6 +257,11 @@ class Traffic:
         """Return how many of an account wait."""
         return sum(len(q) for key, q in self._queues.items() if key[0] is rank and key[1] is lane)
 
+    def all_pools(self) -> Iterator[tuple[Pool, str]]:
+        """Yield every pool, with the names of those who share it; empty: all accounts of the venue."""
+        for (_, _, shared_by), pool in self._pools.items():
+            yield pool, shared_by.replace("\0", " ")
+
     def pool(self, about: BudgetPool, shared_by: str) -> Pool:
         """Return the pool that all of one scope share."""
         key = (about.name, about.scope, shared_by)

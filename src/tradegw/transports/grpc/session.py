@@ -28,7 +28,10 @@ __all__ = ["IN_FLIGHT_MAX", "cancel", "cancel_all", "replace", "serve_session"]
 log = logging.getLogger(__name__)
 
 IN_FLIGHT_MAX: Final = 1024
-"""Commands that were read and whose results have not left. At the bound nothing more is read."""
+"""Commands that were begun and whose results have not left. At the bound no more are begun."""
+
+WAITING_MAX: Final = 4096
+"""Commands that were read and not begun. At the bound nothing more is read; below it we hear who is alive."""
 
 _RESULTS_MAX: Final = 256
 # Callers take messages of 4 MiB by default; one result may be long by itself, but must not be joined by more.
@@ -84,8 +87,8 @@ async def serve_session(
     """Serve one session until its caller ends it, its lease runs out, or the door closes.
 
     A caller that half-closes, and a door that closes, get the results of what is in flight. Otherwise the
-    waiting is dropped, and what was stored is carried out. With `cancel_on_disconnect`, what is in flight is
-    waited for in any case: an order cannot be cancelled before it is known.
+    waiting is dropped, and what was stored is carried out. With `cancel_on_disconnect` the session's open
+    orders are cancelled at once, and those that are being placed as soon as they are known.
 
     Raises:
         InvalidOrder: The caller does not keep to the protocol.
@@ -120,7 +123,7 @@ async def serve_session(
                 yield pb.TradeSessionResponse(results=results)
         finally:
             reader.cancel()
-            await desk.drop(wait=first.open.cancel_on_disconnect)
+            await desk.drop()
             await asyncio.wait([reader])
     if (error := reader.result()) is not None:
         log.info("session %s ends: %s", opened.session_id, error)
@@ -149,7 +152,8 @@ class _Desk:
         self._request_id = REQUEST.get().request_id
         self._tasks: set[asyncio.Task[None]] = set()
         self._results: deque[pb.SessionResult] = deque()
-        self._held = 0  # Read, and its result has not left.
+        self._waiting: deque[pb.SessionCommand] = deque()  # Read, and not begun.
+        self._held = 0  # Begun, and its result has not left.
         self._woken = asyncio.Event()
         self._room = asyncio.Event()
         self._is_over = False
@@ -168,19 +172,15 @@ class _Desk:
         """Begin commands as they come; return why there will be no more, None when the caller is done."""
         message = first
         while True:
-            for command in message.commands:
-                while self._held >= IN_FLIGHT_MAX:
-                    self._room.clear()
-                    await self._room.wait()
-                self._held += 1
-                task = asyncio.create_task(self._carry_out(command))
-                self._tasks.add(task)
-                task.add_done_callback(self._tasks.discard)
+            self._waiting.extend(message.commands)
+            self._begin()
             try:
-                # While the bound holds us up, nobody listens, and so the lease does not run.
+                if len(self._waiting) >= WAITING_MAX:
+                    # Nobody listens now, so the results that leave have to be the sign of life.
+                    await self._room_for_more(closing, lease_s)
                 heard = await closing.wait_for(anext(requests), timeout_s=lease_s)
             except StopAsyncIteration:
-                return None
+                return await self._begin_the_rest(closing)
             except Closed:
                 return _shutting_down()
             except TimeoutError:
@@ -197,6 +197,26 @@ class _Desk:
                 return invalid("open must be set in a session's first message alone; found another")
             message = heard
 
+    def _begin(self) -> None:
+        """Begin what waits, as far as the bound lets us."""
+        while self._waiting and self._held < IN_FLIGHT_MAX and not self._is_over:
+            self._held += 1
+            task = asyncio.create_task(self._carry_out(self._waiting.popleft()))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _begin_the_rest(self, closing: Closing) -> TradegwError | None:
+        try:
+            while self._waiting:
+                await self._room_for_more(closing, None)
+        except Closed:
+            return _shutting_down()
+        return None
+
+    async def _room_for_more(self, closing: Closing, lease_s: float | None) -> None:
+        self._room.clear()
+        await closing.wait_for(self._room.wait(), timeout_s=lease_s)
+
     async def results(
         self, reader: asyncio.Task[TradegwError | None]
     ) -> AsyncIterator[list[pb.SessionResult]]:
@@ -211,18 +231,19 @@ class _Desk:
                     size += batch[-1].ByteSize()
                 yield batch
                 self._held -= len(batch)
+                self._begin()
                 self._room.set()
             if reader.done() and (self._is_over or not self._tasks):
                 return
             self._woken.clear()
             await self._woken.wait()
 
-    async def drop(self, *, wait: bool) -> None:
-        """Let go of what is in flight: it is carried out all the same."""
+    async def drop(self) -> None:
+        """Let go of what is in flight: it is carried out all the same. What was not begun is not."""
+        self._waiting.clear()
         tasks = list(self._tasks)
-        if not wait:
-            for task in tasks:
-                task.cancel()
+        for task in tasks:
+            task.cancel()
         if tasks:
             await asyncio.wait(tasks)
 
