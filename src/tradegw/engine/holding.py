@@ -264,6 +264,9 @@ class HoldingDesk(ResendingDesk):
         if order is None or order.queued_command is not CommandKind.NEW:
             return
         denial = self._halted(order.symbol) or account.limits.judge_price(new, px)
+        if denial is not None and denial.reason == "NO_REFERENCE_PRICE":
+            # It has time: a market that has just come back may have no price yet.
+            raise Unavailable(denial.text, reason=denial.reason)
         if denial is None:
             try:
                 request = self._translate_command(venue, Submit(order=order), order)

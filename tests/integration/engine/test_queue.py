@@ -166,6 +166,20 @@ async def test_the_price_is_judged_when_its_turn_comes(bench: Bench) -> None:
     assert len(bench.exchange.requests) == 1
 
 
+async def test_an_order_whose_price_cannot_be_judged_yet_waits_on(bench: Bench) -> None:
+    bench.limits = Limits(price_collar_bps=D(100))
+    await bench.start()
+    await go_out(bench)
+    order, late = await hold(bench), await hold(bench, queue_if_unavailable_s=20)
+    bench.exchange.reference_px = None
+    await come_back(bench)
+    closed = await bench.order_when(late.order_id, lambda o: not o.is_open)
+    assert closed.reason == "QUEUE_EXPIRED"
+    bench.exchange.reference_px = D(100)
+    await bench.order_when(order.order_id, lambda o: o.acknowledged)
+    assert len(bench.exchange.requests) == 1
+
+
 async def test_an_order_held_before_a_halt_is_not_sent_after_it(bench: Bench) -> None:
     await bench.start()
     await go_out(bench)
