@@ -16,6 +16,7 @@ def make_app() -> App:
     """Make the commands."""
     app = App(name="rest", help="Exchanges from definition files.")
     app.command(_definitions, name="definitions")
+    app.command(_check, name="check")
     app.command(_render, name="render")
     return app
 
@@ -48,6 +49,47 @@ def _definitions(*, json: _Json = False) -> None:
             f"{row['definition']:{width}}  {row['title']}, API {row['version']}, "
             f"checked {row['checked']}, {' '.join(row['hosts'])}"
         )
+
+
+def _check(definition: str, /, *, json: _Json = False) -> None:
+    """Check a definition, and run its cases. Exit code 1 when something is wrong.
+
+    Parameters
+    ----------
+    definition
+        Path of a file, or name of a definition that ships.
+    json
+        Print one JSON object.
+    """
+    import msgspec
+
+    from tradegw import TradegwError
+    from tradegw_rest.cases import run_cases
+    from tradegw_rest.compiling import compile_definition
+    from tradegw_rest.library import source_of
+    from tradegw_rest.source import read_source
+
+    try:
+        top = read_source(*source_of(definition))
+        compiled = compile_definition(top)
+        outcomes = list(run_cases(top, compiled))
+    except TradegwError as e:
+        _fail(e)
+    wrong = [one for one in outcomes if one.problem]
+    if json:
+        cases = [{"case": one.name, "where": one.where, "problem": one.problem} for one in outcomes]
+        told = {"definition": compiled.name, "ok": not wrong, "cases": cases}
+        _print(msgspec.json.encode(told).decode())
+    else:
+        for one in wrong:
+            _print(f"{one.where}: case {one.name!r}: {one.problem}")
+        held = len(outcomes) - len(wrong)
+        _print(
+            f"{compiled.name}: {len(compiled.operations)} operations, "
+            f"{len(compiled.errors.rules)} rules of errors, {held} of {len(outcomes)} cases hold"
+        )
+    if wrong:
+        raise SystemExit(1)
 
 
 def _render(

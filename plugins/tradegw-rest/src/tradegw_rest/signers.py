@@ -110,8 +110,8 @@ class Signer(ABC):
     def sign(self, draft: Draft, base: str, stamp: Stamp) -> HttpRequest:
         """Return the request as it is to be sent to `base`, such as `https://api.example.com`."""
 
-    def login(self, stamp: Stamp, channel: str) -> Mapping[str, Any]:
-        """Return what the stream's login or subscription of `channel` needs, by name.
+    def login(self, stamp: Stamp) -> Mapping[str, Any]:
+        """Return what the stream's login needs, by name: a definition writes `$login.NAME`.
 
         Raises:
             ConfigError: The scheme has no login.
@@ -189,11 +189,15 @@ class Binance(Signer):
         """Return the signature of a text of parameters."""
         return self._signature(text)
 
-    def login(self, stamp: Stamp, channel: str) -> Mapping[str, Any]:
-        params: dict[str, Any] = {"apiKey": self.key, "timestamp": stamp.now_ns // _NS_PER_MS}
+    def sign_params(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the parameters of a request over WebSocket, signed: the key among them."""
+        named = {"apiKey": self.key, **params}
         # Sorted, raw, not percent-encoded: unlike a REST request.
-        text = "&".join(f"{name}={value}" for name, value in sorted(params.items()))
-        return {**params, "signature": self._signature(text)}
+        text = "&".join(f"{name}={value}" for name, value in sorted(named.items()))
+        return {**named, "signature": self._signature(text)}
+
+    def login(self, stamp: Stamp) -> Mapping[str, Any]:
+        return self.sign_params({"timestamp": stamp.now_ns // _NS_PER_MS})
 
 
 def _binance_signature(secret: str) -> Callable[[str], str]:
@@ -296,7 +300,7 @@ class Okx(Signer):
     def _sign(self, text: str) -> str:
         return base64.b64encode(self._compute(text.encode()).digest()).decode()
 
-    def login(self, stamp: Stamp, channel: str) -> Mapping[str, Any]:
+    def login(self, stamp: Stamp) -> Mapping[str, Any]:
         # Seconds here, ISO in REST.
         time = str(stamp.now_ns // _NS_PER_S)
         return {
@@ -338,7 +342,7 @@ class Bybit(Signer):
     def _sign(self, text: str) -> str:
         return str(self._compute(text.encode()).hexdigest())
 
-    def login(self, stamp: Stamp, channel: str) -> Mapping[str, Any]:
+    def login(self, stamp: Stamp) -> Mapping[str, Any]:
         expires = stamp.now_ns // _NS_PER_MS + 10_000
         return {
             "apiKey": self.key,
@@ -412,7 +416,7 @@ class Coinbase(Signer):
             body=unsigned.body,
         )
 
-    def login(self, stamp: Stamp, channel: str) -> Mapping[str, Any]:
+    def login(self, stamp: Stamp) -> Mapping[str, Any]:
         # A fresh token for every subscription: they are valid for two minutes.
         return {"jwt": self._token(stamp)}
 

@@ -17,6 +17,8 @@ from tradegw import ConfigError, parse_decimal
 __all__ = ["DefinitionError", "Spot", "read_source"]
 
 _DEPTH_MAX = 40
+# The same reader in C, ten times faster, wherever PyYAML was built with it.
+_LOADER: Any = getattr(yaml, "CBaseLoader", yaml.BaseLoader)
 _SIZE_MAX = 1_000_000
 
 
@@ -159,12 +161,12 @@ def read_source(text: str, file: str) -> Spot:
     if len(text) > _SIZE_MAX:
         raise DefinitionError(f"{file}: expected at most {_SIZE_MAX} characters, found {len(text)}")
     try:
-        for token in yaml.scan(text):
-            if isinstance(token, (yaml.AnchorToken, yaml.AliasToken, yaml.TagToken)):
-                # Aliases make a small text a huge tree, tags make objects: no definition needs either.
-                line = token.start_mark.line + 1
+        for event in yaml.parse(text, Loader=_LOADER):
+            # Aliases make a small text a huge tree, tags make objects: no definition needs either.
+            if getattr(event, "anchor", None) or getattr(event, "tag", None):
+                line = event.start_mark.line + 1
                 raise DefinitionError(f"{file}:{line}: anchors, aliases and tags are not allowed")
-        node = yaml.compose(text, Loader=yaml.BaseLoader)
+        node = yaml.compose(text, Loader=_LOADER)
     except (yaml.YAMLError, RecursionError) as e:
         mark = getattr(e, "problem_mark", None)
         where = f"{file}:{mark.line + 1}" if mark is not None else file

@@ -282,7 +282,7 @@ class StreamSession:
 
     def _frames(self, step: _Step) -> Iterator[str]:
         for symbol in self._symbols if step.each_market else (None,):
-            login = self._signer.login(self._stamp(), "") if step.is_login else None
+            login = self._signer.login(self._stamp()) if step.is_login else None
             yield _as_frame(step.frame(None, self._inputs(symbol, login)))
 
     def _items(self, message: Any, inputs: Inputs, received_ns: int) -> Iterator[StreamItem]:
