@@ -1,8 +1,8 @@
 """Run histories by their seeds, and tell what came of them.
 
-    python -m tests.simulation --seeds 1000 [--first-seed S]
-    python -m tests.simulation --seed S                 the story of one
-    python -m tests.simulation --mutant NAME --seeds N  the first seed that catches a defect
+python -m tests.simulation --seeds 1000 [--first-seed S]
+python -m tests.simulation --seed S                 the story of one
+python -m tests.simulation --mutant NAME --seeds N  the first seed that catches a defect
 """
 
 from __future__ import annotations

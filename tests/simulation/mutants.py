@@ -109,7 +109,7 @@ def submit_retried(patch: Patch) -> None:
 
 
 def cancel_of_unknown_order_means_gone(patch: Patch) -> None:
-    """"Unknown order" as the answer to a cancel closes the order."""
+    """ "Unknown order" as the answer to a cancel closes the order."""
 
     async def execute(original: Any, self: Desk, command: CommandKind, *more: Any) -> Any:
         try:
@@ -263,7 +263,9 @@ def fill_key_without_the_order(patch: Patch) -> None:
     ) -> Any:
         seen: dict[str, Any] = self.__dict__.setdefault("seen_fills", {})
         kept = [
-            r for r in reports if r.trade_id is None or seen.setdefault(r.trade_id, order_id) == order_id
+            r
+            for r in reports
+            if r.trade_id is None or seen.setdefault(r.trade_id, order_id) == order_id
         ]
         return await original(self, order_id, kept, **more)
 

@@ -91,7 +91,9 @@ def test_a_seed_replays_its_history(seed: int) -> None:
             timeout=100,
         )
         again = json.loads(done.stdout)
-        differing = next((pair for pair in zip(told, again, strict=False) if pair[0] != pair[1]), None)
+        differing = next(
+            (pair for pair in zip(told, again, strict=False) if pair[0] != pair[1]), None
+        )
         assert differing is None, differing
         assert len(told) == len(again)
 
@@ -103,4 +105,6 @@ def test_the_table_tells_what_faults_struck() -> None:
     totals.add(Outcome(2, [], Counter(orders=2), cells))
     lines = list(totals.lines())
     assert lines[0].startswith("2 histories, 1 with violations; in each 3.0 orders")
-    assert any(line.split() == ["ANSWER_LOST", "place", *["0", "0", "6", "0", "0", "0"]] for line in lines)
+    assert any(
+        line.split() == ["ANSWER_LOST", "place", *["0", "0", "6", "0", "0", "0"]] for line in lines
+    )

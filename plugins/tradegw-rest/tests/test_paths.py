@@ -115,8 +115,6 @@ def test_every_path_of_the_definitions(definition: str, document: Any) -> None:
         "a[?b>'v']",
         "a-b",
         "a b",
-    ]
-    + [
         "a[0",
         "a[]",
         "a | [0]",

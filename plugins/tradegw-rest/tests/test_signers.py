@@ -59,7 +59,7 @@ LIMIT = {"side": "BUY", "type": "LIMIT", "timeInForce": "GTC", "quantity": "1", 
     ],
 )
 def test_binance_rest(symbol: str, signature: str) -> None:
-    """Source: Binance Spot API, "SIGNED request example"; a symbol in Unicode is encoded before it is signed."""
+    """Source: Binance Spot API, "SIGNED request example"; a symbol in Unicode is encoded, then signed."""
     params = {"symbol": symbol, **LIMIT, "recvWindow": "5000", "timestamp": "1499827319559"}
     signer = Binance(credentials(BINANCE_KEY, BINANCE_SECRET))
     assert signer.sign_text(encode_form(params)) == signature

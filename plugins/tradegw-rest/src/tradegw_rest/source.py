@@ -164,8 +164,9 @@ def read_source(text: str, file: str) -> Spot:
         for event in yaml.parse(text, Loader=_LOADER):
             # Aliases make a small text a huge tree, tags make objects: no definition needs either.
             if getattr(event, "anchor", None) or getattr(event, "tag", None):
-                line = event.start_mark.line + 1
-                raise DefinitionError(f"{file}:{line}: anchors, aliases and tags are not allowed")
+                mark = event.start_mark
+                where = f"{file}:{mark.line + 1}" if mark is not None else file
+                raise DefinitionError(f"{where}: anchors, aliases and tags are not allowed")
         node = yaml.compose(text, Loader=_LOADER)
     except (yaml.YAMLError, RecursionError) as e:
         mark = getattr(e, "problem_mark", None)
