@@ -15,6 +15,7 @@ from typing_extensions import override
 __all__ = ["Cutter", "WebServer", "serve_web"]
 
 _GRACE_S: Final = 5
+_KEEP_S: Final = 120
 _FRAME_MAX: Final = 256 * 1024
 
 
@@ -90,6 +91,9 @@ async def serve_web(
                 proxy_headers=False,
                 server_header=False,
                 timeout_graceful_shutdown=_GRACE_S,
+                # Clients keep connections for longer than uvicorn's five seconds, and one that is closed
+                # just as they use it again leaves them in doubt about an order.
+                timeout_keep_alive=_KEEP_S,
             )
         )
         serving = asyncio.create_task(server.serve(sockets=[listening]), name="http door")

@@ -102,7 +102,9 @@ async def serve_http(
 def _listen(host: str, port: int) -> socket.socket:
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        listening = socket.socket(family, socket.SOCK_STREAM)
+        # With its protocol named, or asyncio would not know it for TCP and leave Nagle's algorithm on: each
+        # answer over a kept connection would wait 40 ms for an acknowledgement.
+        listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     except OSError as e:
         raise _unusable(host, port, e) from e
     try:
