@@ -381,6 +381,13 @@ def test_mock_admin(tmp_path: Path) -> None:
     assert done.stdout == "BTC 1.5\nUSDT 50000\n61000\nTrue\n"
 
 
+def test_simulated_hours(tmp_path: Path) -> None:
+    program = tmp_path / "hours.py"
+    program.write_text(named("simulated-hours").text, "utf-8")
+    done = run([sys.executable, str(program)], cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+
+
 TESTS = {
     "first-bot": test_first_bot,
     "config": test_config,
@@ -389,6 +396,7 @@ TESTS = {
     "chaos-config": test_chaos_scenario,
     "chaos-bot": test_chaos_scenario,
     "mock-admin": test_mock_admin,
+    "simulated-hours": test_simulated_hours,
 }
 
 
