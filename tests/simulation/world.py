@@ -82,7 +82,8 @@ class World:
         self.network.restarts = lambda: self._restart_exchange(self.rng.uniform(0.2, 3))
         if is_telling:
             self.network.exchange.listen(self._tell_change)
-        self.clock = SimulatedClock(loop, offset_ns=round(self.rng.uniform(-0.6, 0.6) * 1e9))
+        self._offset_ns = round(self.rng.uniform(-0.6, 0.6) * 1e9)
+        self.clock = SimulatedClock(loop, offset_ns=self._offset_ns)
         self.plugin = SimulatedPlugin(self.network)
         self.config = load_config(
             environ={},
@@ -105,6 +106,7 @@ class World:
         self.gateway: LocalGateway | None = None
         self.sent: set[str] = set()
         self.clock_was_set = False
+        self.is_calm = False
         self._waiting: set[asyncio.Future[Any]] = set()
         self._stop: asyncio.Event | None = None
         self._armed_at: CrashPoint | None = None
@@ -406,6 +408,8 @@ class World:
         return FaultSpec(**fields)
 
     def _step_clock(self, by_s: float) -> None:
+        if self.is_calm:
+            return
         self.clock_was_set = True
         self._on_hit("OUR_CLOCK_SET", Target(operation=f"{by_s:+.1f} s"))
         self.clock.offset_ns += round(by_s * 1e9)
@@ -460,8 +464,9 @@ class World:
         self.network.chaos.clear()
         self.network.come_back()
         self.disk.faults.clear()
+        self.is_calm = True
         # Clocks that are far apart are a fault as well: no order is taken with them.
-        self.clock.offset_ns = self.network.clock.offset_ns
+        self.clock.offset_ns = self._offset_ns
 
     def unsettled(self) -> str:
         """Say what is not settled yet; empty when everything is."""
