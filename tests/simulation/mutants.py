@@ -204,36 +204,41 @@ def failed_commit_does_not_stop_the_account(patch: Patch) -> None:
 
 def not_found_closes_at_once(patch: Patch) -> None:
     """One "not found" closes the order, whether or not its request can still arrive."""
-    patch.setattr(
-        resolver_module,
-        "proves_absence",
-        lambda order, ref, seen, **_: not order.acknowledged and not order.cum_qty,
-    )
+    patch.setattr(resolver_module, "counts", lambda *_, **__: True)
+    patch.setattr(resolver_module, "proves_absence", _unheard_of)
+
+
+def _unheard_of(order: Any, ref: Any, seen: Any, **_: Any) -> bool:
+    return bool(seen) and not order.acknowledged and not order.cum_qty
 
 
 def absence_judged_by_our_clock(patch: Patch) -> None:
     """Our own clock says whether the request can still arrive."""
 
     async def not_found(
-        original: Any, self: Resolver, venue: Any, order: Any, ref: Any, as_of: Any, *more: Any
+        original: Any, self: Resolver, venue: Any, order: Any, ref: Any, as_of: Any
     ) -> Any:
-        ours = VenueTime(time_ns=self._account.clock.time_ns())
-        return await original(self, venue, order, ref, ours, *more)
+        return await original(self, venue, order, ref, _now(self))
+
+    async def fetch_fills(original: Any, self: Resolver, *args: Any) -> Any:
+        fills, _ = await original(self, *args)
+        return fills, _now(self)
+
+    def _now(resolver: Resolver) -> VenueTime:
+        return VenueTime(time_ns=resolver._account.clock.time_ns())
 
     _around(patch, Resolver, "_not_found", not_found)
+    _around(patch, Resolver, "_fetch_fills", fetch_fills)
 
 
 def absence_at_the_first_look(patch: Patch) -> None:
     """One look right after the request's end is enough, however late the venue shows orders."""
-
-    def proves(order: Any, ref: Any, seen: Any, **_: Any) -> bool:
-        return (
-            not order.acknowledged
-            and not order.cum_qty
-            and seen[-1].as_of.time_ns > ref.valid_until_ns
-        )
-
-    patch.setattr(resolver_module, "proves_absence", proves)
+    patch.setattr(
+        resolver_module,
+        "counts",
+        lambda order, ref, seen, **_: seen.as_of.time_ns > ref.valid_until_ns,
+    )
+    patch.setattr(resolver_module, "proves_absence", _unheard_of)
 
 
 # --- what reports do --------------------------------------------------------------------------------
