@@ -48,6 +48,7 @@ def a_draft(path: str, encoding: str, method: str = "POST", **params: Any) -> Dr
     )
 
 
+WIDE = "\uff11\uff12\uff13\uff14\uff15\uff16"
 LIMIT = {"side": "BUY", "type": "LIMIT", "timeInForce": "GTC", "quantity": "1", "price": "0.1"}
 
 
@@ -55,11 +56,11 @@ LIMIT = {"side": "BUY", "type": "LIMIT", "timeInForce": "GTC", "quantity": "1", 
     ("symbol", "signature"),
     [
         ("LTCBTC", "c8db56825ae71d6d79447849e617115f4a920fa2acdcab2b053c4b2838bd6b71"),
-        ("１２３４５６", "e1353ec6b14d888f1164ae9af8228a3dbd508bc82eb867db8ab6046442f33ef3"),
+        (WIDE, "e1353ec6b14d888f1164ae9af8228a3dbd508bc82eb867db8ab6046442f33ef3"),
     ],
 )
 def test_binance_rest(symbol: str, signature: str) -> None:
-    """Source: Binance Spot API, "SIGNED request example"; a symbol in Unicode is encoded, then signed."""
+    """Source: Binance Spot API, "SIGNED request example". Unicode is encoded before it is signed."""
     params = {"symbol": symbol, **LIMIT, "recvWindow": "5000", "timestamp": "1499827319559"}
     signer = Binance(credentials(BINANCE_KEY, BINANCE_SECRET))
     assert signer.sign_text(encode_form(params)) == signature
@@ -83,7 +84,7 @@ def test_binance_rest(symbol: str, signature: str) -> None:
         ),
         (
             {
-                "symbol": "１２３４５６",
+                "symbol": WIDE,
                 "side": "BUY",
                 "type": "LIMIT",
                 "timeInForce": "GTC",

@@ -14,6 +14,8 @@ The order's name is `NAME` unless it says another, the clock stands at `NOW_NS`,
 `sends` and `gives` what stands there must be so; a parameter that must not be sent is written as `absent`.
 """
 
+# Plain parts of a definition are what they are: dicts, lists and text.
+# pyright: reportUnknownVariableType=false, reportUnknownMemberType=false, reportUnknownArgumentType=false
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
@@ -115,9 +117,9 @@ def _sent(spot: Spot, draft: Draft) -> str:
 def _as_text(value: Any) -> Any:
     match value:
         case dict():
-            return {key: _as_text(part) for key, part in value.items()}  # pyright: ignore[reportUnknownVariableType]
+            return {key: _as_text(part) for key, part in value.items()}
         case list():
-            return [_as_text(part) for part in value]  # pyright: ignore[reportUnknownVariableType]
+            return [_as_text(part) for part in value]
         case _:
             return to_text(value)
 

@@ -164,9 +164,8 @@ def read_source(text: str, file: str) -> Spot:
         for event in yaml.parse(text, Loader=_LOADER):
             # Aliases make a small text a huge tree, tags make objects: no definition needs either.
             if getattr(event, "anchor", None) or getattr(event, "tag", None):
-                mark = event.start_mark
-                where = f"{file}:{mark.line + 1}" if mark is not None else file
-                raise DefinitionError(f"{where}: anchors, aliases and tags are not allowed")
+                line = 1 + (event.start_mark.line if event.start_mark else 0)
+                raise DefinitionError(f"{file}:{line}: anchors, aliases and tags are not allowed")
         node = yaml.compose(text, Loader=_LOADER)
     except (yaml.YAMLError, RecursionError) as e:
         mark = getattr(e, "problem_mark", None)
