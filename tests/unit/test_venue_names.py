@@ -10,7 +10,7 @@ import pytest
 from tradegw.engine.venue_ids import hex32
 from tradegw.engine.venue_names import Nonces, VenueNames
 from tradegw.errors import StoreUnavailable, Unavailable
-from tradegw.model import AccountId, OrderId
+from tradegw.model import AccountId, AccountName, OrderId
 from tradegw.testing import TurnedClock
 from tradegw.venue import ClientIdCodec
 
@@ -35,9 +35,9 @@ class Numbers:
         return range(start, self.next)
 
 
-def names(store: Numbers, time_s: int = 1_800_000_000) -> VenueNames:
+def names(store: Numbers, time_s: int = 1_800_000_000, account: str = "main") -> VenueNames:
     clock = TurnedClock(time_ns=time_s * 10**9)
-    return VenueNames(AccountId(uuid4()), "0a0b0c0d", store, clock)  # type: ignore[arg-type]
+    return VenueNames(AccountId(uuid4()), AccountName(account), "0a0b0c0d", store, clock)  # type: ignore[arg-type]
 
 
 async def test_numbers_are_all_different_and_fit_32_bits():
@@ -63,6 +63,13 @@ async def test_an_account_whose_store_was_lost_begins_later_than_before():
     before = int(await names(Numbers(), 1_800_000_000).take(UINT32, order_id, 0))
     after = int(await names(Numbers(), 1_800_000_100).take(UINT32, order_id, 0))
     assert after - before == 1_600
+
+
+async def test_accounts_begin_far_from_each_other():
+    order_id = OrderId(uuid4())
+    first = int(await names(Numbers()).take(UINT32, order_id, 0))
+    other = int(await names(Numbers(), account="other").take(UINT32, order_id, 0))
+    assert abs(first - other) > 1_000_000
 
 
 async def test_hex_names_need_no_store():

@@ -9,10 +9,12 @@ from decimal import Decimal
 from uuid import uuid4
 
 import pytest
+from msgspec import structs
 from tradegw_dydx.markets import SAMPLES
 from tradegw_dydx.nodes import open_nodes
 from tradegw_dydx.orders import ChainOrderId, OrderFlags
 from tradegw_dydx.reports import order_uuid
+from tradegw_dydx.venue import open_dydx
 from tradegw_dydx.wire import messages as wire
 
 from tradegw import (
@@ -35,7 +37,7 @@ from tradegw import (
     VenueError,
     VenueRejected,
 )
-from tradegw.testing import an_order
+from tradegw.testing import LentRuntime, an_order
 from tradegw.venue import (
     BalanceUpdate,
     Cancel,
@@ -57,7 +59,7 @@ from tradegw.venue import (
     VenueTime,
 )
 
-from .fakes import World, a_world
+from .fakes import RealClock, World, a_world
 from .keys import A1, A2, M2
 
 D = Decimal
@@ -695,6 +697,15 @@ async def test_what_cannot_be_opened(settings, error, told):
     errors = e.value.exceptions if isinstance(e.value, BaseExceptionGroup) else [e.value]
     assert isinstance(errors[0], error)
     assert told in str(errors[0])
+
+
+async def test_two_accounts_never_share_a_subaccount(world):
+    other = LentRuntime(RealClock(), account="other", venue="dydx")
+    with pytest.raises(ConfigError, match="main and other are both subaccount 0"):
+        async with open_dydx(world.config, other):
+            pass
+    async with open_dydx(structs.replace(world.config, subaccount=1), other) as venue:
+        assert venue.owner.subaccount == 1
 
 
 async def test_a_wrong_mnemonic_is_refused_and_not_shown():

@@ -161,7 +161,7 @@ class Account:
         self._on_head = on_head
         self.meter = meter
         self.guard = guard
-        self.names = VenueNames(record.account_id, settings.tag, store, clock)
+        self.names = VenueNames(record.account_id, record.account, settings.tag, store, clock)
         self._nonces = nonces
         self.book = Book()
         self.limits = LimitBook(settings.limits)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from typing import Final
 
 from tradegw.engine.venue_ids import hex32
 from tradegw.errors import StoreError, Unavailable
-from tradegw.model import AccountId, OrderId, VenueClientOrderId
+from tradegw.model import AccountId, AccountName, OrderId, VenueClientOrderId
 from tradegw.ports import Clock, Store
 from tradegw.venue import ClientIdCodec
 
@@ -17,7 +18,8 @@ _BLOCK: Final = 1_000
 _NUMBER_MAX: Final = 2**32 - 1
 _EPOCH_S: Final = 1_767_225_600
 """2026 began. An account that never took a number begins later the later it is, so that one whose store was
-lost does not give the names of its old orders again: ahead of whoever placed fewer than 16 a second."""
+lost does not give the names of its old orders again: ahead of whoever placed fewer than 16 a second. Another
+gateway, or another account, begins elsewhere: some share what they trade with."""
 _FIRST_PER_S: Final = 16
 _FIRST_MAX: Final = 2**31
 
@@ -25,8 +27,12 @@ _FIRST_MAX: Final = 2**31
 class VenueNames:
     """The names of one account's orders."""
 
-    def __init__(self, account_id: AccountId, tag: str, store: Store, clock: Clock) -> None:
+    def __init__(
+        self, account_id: AccountId, account: AccountName, tag: str, store: Store, clock: Clock
+    ) -> None:
         self._account_id = account_id
+        digest = hashlib.sha256(f"{tag}/{account}".encode()).digest()
+        self._offset = int.from_bytes(digest[:8], "big")
         self._tag = tag
         self._store = store
         self._clock = clock
@@ -57,9 +63,10 @@ class VenueNames:
 
     async def _block(self) -> range:
         since_s = max(0, self._clock.time_ns() // 1_000_000_000 - _EPOCH_S)
+        first = (self._offset + since_s * _FIRST_PER_S) % _FIRST_MAX
         try:
             numbers = await self._store.take_client_numbers(
-                self._account_id, count=_BLOCK, first=since_s * _FIRST_PER_S % _FIRST_MAX
+                self._account_id, count=_BLOCK, first=first
             )
         except StoreError as e:
             raise Unavailable(str(e), reason=e.reason) from e

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Generator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any, Final
 
 from tradegw import (
+    AccountName,
     CommandKind,
     ConfigError,
     ExecType,
@@ -41,7 +42,7 @@ from tradegw.venue import (
     VenueRequest,
 )
 from tradegw_dydx.chain import fetch_account
-from tradegw_dydx.config import DydxConfig
+from tradegw_dydx.config import DydxConfig, Network
 from tradegw_dydx.feed import Feed
 from tradegw_dydx.indexer import Indexer, open_indexer
 from tradegw_dydx.nodes import Node, Nodes, open_nodes
@@ -360,50 +361,83 @@ async def open_dydx(
     signer = await Signer.open(lambda: _wallet(config))
     try:
         owner = _owner(config, signer.wallet, runtime.tag)
-        async with (
-            open_nodes(network.nodes, timeout_s=config.node_timeout_s) as nodes,
-            open_indexer(
-                network.indexer_rest, owner.address, owner.subaccount, timeout_s=INDEXER_TIMEOUT_S
-            ) as indexer,
-        ):
-            await nodes.look()
-            if not nodes.head.height:
-                raise VenueError(
-                    f"no node answers: {', '.join(network.nodes)}", reason="VENUE_UNAVAILABLE"
-                )
-            if nodes.head.chain_id != network.chain_id:
-                raise ConfigError(
-                    f"chain_id is {network.chain_id!r}; the nodes are of {nodes.head.chain_id!r}"
-                )
-            sender = Sender(
-                nodes=nodes,
-                signer=signer,
-                chain_id=network.chain_id,
-                address=owner.address,
-                account=await fetch_account(nodes, owner.address),
-                authenticators=config.authenticators,
-                is_numbered_by_time=config.sequences == "timestamp",
-                inclusion_wait_s=config.inclusion_wait_s,
-            )
-            async with asyncio.TaskGroup() as group:
-                venue = DydxVenue(
-                    config=config,
-                    runtime=runtime,
-                    owner=owner,
-                    nodes=nodes,
-                    indexer=indexer,
-                    sender=sender,
-                    group=group,
-                    rng=rng or random.Random(),
-                )
-                await venue.queries.refresh_markets()
-                venue.start()
-                try:
-                    yield venue
-                finally:
-                    venue.close()
+        with _alone(network, owner, runtime):
+            async with _open(config, runtime, network, owner, signer, rng) as venue:
+                yield venue
     finally:
         signer.close()
+
+
+@contextmanager
+def _alone(network: Network, owner: Owner, runtime: Runtime) -> Generator[None]:
+    """Hold a subaccount: two accounts on one would take each other's orders for their own."""
+    key = (asyncio.get_running_loop(), network, owner.address, owner.subaccount)
+    if key in _HELD:
+        raise ConfigError(
+            f"accounts {_HELD[key]} and {runtime.account} are both subaccount {owner.subaccount} of "
+            f"{owner.address}; give each its own"
+        )
+    _HELD[key] = runtime.account
+    try:
+        yield
+    finally:
+        del _HELD[key]
+
+
+_HELD: dict[tuple[asyncio.AbstractEventLoop, Network, str, int], AccountName] = {}
+
+
+@asynccontextmanager
+async def _open(
+    config: DydxConfig,
+    runtime: Runtime,
+    network: Network,
+    owner: Owner,
+    signer: Signer,
+    rng: random.Random | None,
+) -> AsyncGenerator[DydxVenue]:
+    async with (
+        open_nodes(network.nodes, timeout_s=config.node_timeout_s) as nodes,
+        open_indexer(
+            network.indexer_rest, owner.address, owner.subaccount, timeout_s=INDEXER_TIMEOUT_S
+        ) as indexer,
+    ):
+        await nodes.look()
+        if not nodes.head.height:
+            raise VenueError(
+                f"no node answers: {', '.join(network.nodes)}", reason="VENUE_UNAVAILABLE"
+            )
+        if nodes.head.chain_id != network.chain_id:
+            raise ConfigError(
+                f"chain_id is {network.chain_id!r}; the nodes are of {nodes.head.chain_id!r}"
+            )
+        sender = Sender(
+            nodes=nodes,
+            signer=signer,
+            chain_id=network.chain_id,
+            address=owner.address,
+            account=await fetch_account(nodes, owner.address),
+            authenticators=config.authenticators,
+            is_numbered_by_time=config.sequences == "timestamp",
+            inclusion_wait_s=config.inclusion_wait_s,
+        )
+        async with asyncio.TaskGroup() as group:
+            venue = DydxVenue(
+                config=config,
+                runtime=runtime,
+                owner=owner,
+                nodes=nodes,
+                indexer=indexer,
+                sender=sender,
+                group=group,
+                rng=rng or random.Random(),
+            )
+            await venue.queries.refresh_markets()
+            venue.start()
+            try:
+                yield venue
+            finally:
+                venue.close()
 
 
 def _wallet(config: DydxConfig) -> Wallet:
