@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 from typing import Final
 
@@ -280,7 +280,7 @@ class Network:
 
     def _tell_block(self, facts: Facts) -> None:
         if not facts.pairs:
-            facts.pairs = dict(self.chain.pairs)
+            facts.pairs = {number: replace(pair) for number, pair in self.chain.pairs.items()}
             facts.subaccounts = {
                 key: item.copy() for key, item in self.chain.ledger.subaccounts.items()
             }
