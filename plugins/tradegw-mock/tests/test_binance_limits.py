@@ -7,7 +7,7 @@ from tradegw_mock.binance.errors import BinanceError
 from tradegw_mock.binance.limits import Limits, LimitSettings
 from tradegw_mock.testing import MockProcess
 
-from .binance_client import Rest, an_order, socket_api
+from .binance_client import an_order, patient, socket_api
 
 NS = 1_000_000_000
 START_NS = 1_795_000_040 * NS  # Twenty seconds into a minute.
@@ -107,7 +107,7 @@ def test_limits_are_settings_above_zero() -> None:
 async def test_limits_on_the_wire() -> None:
     settings = {"orders_per_day": 3, "request_weight_per_minute": 2000}
     with MockProcess(config={"step_interval_s": 0, "limits": settings}) as exchange:
-        rest = Rest(exchange.serving)
+        rest = patient(exchange.serving)
         declared = rest.public("exchangeInfo")["rateLimits"]
         limits = {(item["rateLimitType"], item["interval"]): item["limit"] for item in declared}
         assert limits["ORDERS", "DAY"] == 3

@@ -14,7 +14,7 @@ from tradegw_mock.native.client import open_client
 from tradegw_mock.requests import CreateApiKey, Place, Request
 from tradegw_mock.testing import MockProcess
 
-from .binance_client import Rest, an_order, socket_api
+from .binance_client import an_order, patient, socket_api
 from .helpers import a_request
 
 QUIET = {"step_interval_s": 0, "limits": {"enforced": False}}
@@ -23,7 +23,7 @@ QUIET = {"step_interval_s": 0, "limits": {"enforced": False}}
 def test_kill_and_restart_lose_nothing_that_was_answered(tmp_path: Path) -> None:
     """Many clients at once, the process killed among them; each looks for its orders afterwards."""
     with MockProcess(store=tmp_path / "exchange.db", config=QUIET) as exchange:
-        rest = Rest(exchange.serving)
+        rest = patient(exchange.serving)
         answered: dict[str, dict[str, object]] = {}
         unknown: set[str] = set()
         half_way = threading.Event()
@@ -51,7 +51,7 @@ def test_kill_and_restart_lose_nothing_that_was_answered(tmp_path: Path) -> None
             trader.join(60)
         assert unknown
         exchange.start()
-        again = Rest(exchange.serving)
+        again = patient(exchange.serving)
         assert (again.key, again.secret) == (rest.key, rest.secret)
         shown = {
             o["clientOrderId"]: o
@@ -76,7 +76,7 @@ def test_kill_and_restart_lose_nothing_that_was_answered(tmp_path: Path) -> None
 
 async def test_both_doors_see_one_market_and_one_set_of_accounts() -> None:
     with MockProcess(config=QUIET | {"liquidity": "none"}) as exchange:
-        alice = Rest(exchange.serving)
+        alice = patient(exchange.serving)
         host, port = exchange.url.rsplit(":", 1)
         sold = Place(account="account-1", order=a_request("SELL", "0.01", "60000"))
         async with socket_api(alice) as socket:
@@ -106,7 +106,7 @@ def test_keys_are_no_business_of_the_native_door() -> None:
 @pytest.mark.parametrize("attack", ["unread", "half a frame", "many frames", "huge frame"])
 async def test_one_client_does_no_harm_to_another(attack: str) -> None:
     with MockProcess(config=QUIET) as exchange:
-        rest = Rest(exchange.serving)
+        rest = patient(exchange.serving)
         async with websockets.connect(exchange.serving.ws_api, max_queue=1) as hostile:
             match attack:
                 case "unread":

@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 import pytest
 from tradegw_mock.testing import MockProcess
 
-from .binance_client import Rest, an_order
+from .binance_client import Rest, an_order, patient
 
 D8 = "0.00000000"
 
@@ -22,7 +22,7 @@ def exchange() -> Iterator[MockProcess]:
 
 @pytest.fixture
 def alice(exchange: MockProcess) -> Iterator[Rest]:
-    rest = Rest(exchange.serving)
+    rest = patient(exchange.serving)
     yield rest
     for symbol in ("BTCUSDT", "ETHUSDT"):
         rest.signed("DELETE", "openOrders", symbol=symbol)
@@ -30,14 +30,14 @@ def alice(exchange: MockProcess) -> Iterator[Rest]:
 
 @pytest.fixture
 def bob(exchange: MockProcess) -> Rest:
-    return Rest(exchange.serving, 1)
+    return patient(exchange.serving, 1)
 
 
 # --- who may --------------------------------------------------------------------------------------
 
 
 def test_access(alice: Rest) -> None:
-    good = urlencode({"timestamp": alice.now_ms()})
+    good = urlencode({"timestamp": alice.now_ms(), "recvWindow": 60000})
     signed = f"{good}&signature={alice.sign(good)}"
     missing = "Mandatory parameter '{}' was not sent, was empty/null, or malformed."
     assert alice.raw("GET", "account", signed, key=alice.key)[0] == 200
@@ -70,9 +70,8 @@ def test_access(alice: Rest) -> None:
     ],
 )
 def test_timing(exchange: MockProcess, offset_ms: int, window: str | None, msg: str | None) -> None:
-    rest = Rest(exchange.serving, offset_ms=offset_ms)
-    extra = {} if window is None else {"recvWindow": window}
-    status, answer, _ = rest.signed("GET", "account", **extra)
+    rest = Rest(exchange.serving, offset_ms=offset_ms, window=window)
+    status, answer, _ = rest.signed("GET", "account")
     expected = (200, None) if msg is None else (400, {"code": -1021, "msg": msg})
     assert (status, answer if msg else None) == expected
 
@@ -84,7 +83,7 @@ def test_windows_that_are_none(alice: Rest, window: str) -> None:
 
 
 def test_microseconds(alice: Rest) -> None:
-    query = urlencode({"timestamp": alice.now_ms() * 1000})
+    query = urlencode({"timestamp": alice.now_ms() * 1000, "recvWindow": 60000})
     query += f"&signature={alice.sign(query)}"
     assert alice.raw("GET", "account", query, key=alice.key)[0] == 200
 
@@ -96,7 +95,7 @@ def test_parameters_go_in_the_query_the_body_or_both(alice: Rest) -> None:
             "DELETE", "order", in_body=in_body, symbol="BTCUSDT", orderId=answer["orderId"]
         )
         assert gone[1]["status"] == "CANCELED"
-    query = "symbol=BTCUSDT&side=BUY&type=LIMIT"
+    query = "symbol=BTCUSDT&side=BUY&type=LIMIT&recvWindow=60000"
     body = f"timeInForce=GTC&quantity=0.01&price=60000&timestamp={alice.now_ms()}&symbol=NONE"
     body += f"&signature={alice.sign(query + body)}"
     status, answer, _ = alice.raw("POST", "order", query, body, key=alice.key)
@@ -431,7 +430,7 @@ def test_queries_that_find_nothing(alice: Rest, bob: Rest) -> None:
 
 
 def test_lists_begin_where_they_are_told(exchange: MockProcess) -> None:
-    bob = Rest(exchange.serving, 1)
+    bob = patient(exchange.serving, 1)
     orders = [bob.place(symbol="SOLUSDT", type="MARKET", quantity="1") for _ in range(5)]
     ids = [order["orderId"] for order in orders]
 

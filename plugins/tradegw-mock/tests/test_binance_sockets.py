@@ -14,7 +14,7 @@ from tradegw_mock.testing import MockProcess
 from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed
 
-from .binance_client import Rest, Socket, an_order, socket_api, stream
+from .binance_client import Rest, Socket, an_order, patient, socket_api, stream
 
 D8 = "0.00000000"
 
@@ -28,14 +28,14 @@ def exchange() -> Iterator[MockProcess]:
 
 @pytest.fixture
 def alice(exchange: MockProcess) -> Iterator[Rest]:
-    rest = Rest(exchange.serving)
+    rest = patient(exchange.serving)
     yield rest
     rest.signed("DELETE", "openOrders", symbol="BTCUSDT")
 
 
 @pytest.fixture
 def bob(exchange: MockProcess) -> Rest:
-    return Rest(exchange.serving, 1)
+    return patient(exchange.serving, 1)
 
 
 async def subscribe(socket: Socket) -> int:
@@ -129,7 +129,9 @@ async def test_a_session_need_not_sign(alice: Rest) -> None:
         assert wrong["error"]["code"] == -1022
         status = await socket.ok("session.logon")
         assert (status["apiKey"], status["userDataStream"]) == (alice.key, False)
-        order = await socket.ask("order.place", **an_order(), timestamp=alice.now_ms())
+        order = await socket.ask(
+            "order.place", **an_order(), timestamp=alice.now_ms(), recvWindow=60000
+        )
         assert order["result"]["status"] == "NEW"
         untimed = await socket.ask("order.place", **an_order())
         assert untimed["error"]["code"] == -1102
@@ -149,6 +151,7 @@ async def test_answers_to_orders_sent_together(alice: Rest) -> None:
             named = {
                 **an_order(newClientOrderId=f"p{number}"),
                 "apiKey": alice.key,
+                "recvWindow": 60000,
                 "timestamp": alice.now_ms(),
             }
             payload = "&".join(f"{name}={named[name]}" for name in sorted(named))
@@ -394,7 +397,7 @@ async def test_an_account_is_told_by_its_listen_key(alice: Rest) -> None:
 
 async def test_a_shutdown_is_announced() -> None:
     with MockProcess() as exchange:
-        rest = Rest(exchange.serving)
+        rest = patient(exchange.serving)
         async with socket_api(rest) as socket, stream(rest.serving) as market:
             await subscribe(socket)
             stopping = asyncio.create_task(asyncio.to_thread(exchange.stop))
