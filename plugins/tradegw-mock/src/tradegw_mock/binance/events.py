@@ -30,6 +30,10 @@ class CancelIds:
         if len(self._names) > _KEPT:
             del self._names[next(iter(self._names))]
 
+    def discard(self, order_id: int) -> None:
+        """Forget a name, because the cancel was refused."""
+        self._names.pop(order_id, None)
+
     def find(self, order_id: int) -> str | None:
         """Find what an order was canceled under; None where the cancel had no name here."""
         return self._names.get(order_id)

@@ -159,16 +159,31 @@ async def _cancel(api: Api, call: Call, order: Order, cancel_id: str | None) -> 
         raise BinanceError(-2011, "Order was not canceled due to cancel restrictions.")
     if cancel_id is None:
         cancel_id = api.make_id()
-    if order.is_open:
-        # Said before it is done, because the stream tells of it before the answer is there.
-        api.cancel_ids.add(order.order_id, cancel_id)
-    done = await api.ask(
-        call,
-        Cancel(account=call.account, order_id=order.order_id, valid_until_ns=call.valid_until_ns),
+    request = Cancel(
+        account=call.account, order_id=order.order_id, valid_until_ns=call.valid_until_ns
     )
-    assert isinstance(done, Done)
+    done = await _cancel_as(api, call, request, [order], cancel_id)
     assert done.order is not None
     return cancelled(api.symbols.name(order.symbol), done.order, cancel_id, time_ns=done.time_ns)
+
+
+async def _cancel_as(
+    api: Api, call: Call, request: Cancel | CancelAll, orders: list[Order], cancel_id: str
+) -> Done:
+    """Cancel orders under a name, which the stream tells."""
+    named = [order.order_id for order in orders if order.is_open]
+    for order_id in named:
+        # Said before it is done, because the stream tells of it before the answer is there.
+        api.cancel_ids.add(order_id, cancel_id)
+    try:
+        done = await api.ask(call, request)
+    except BinanceError as e:
+        if e.status < HTTPStatus.INTERNAL_SERVER_ERROR:
+            for order_id in named:
+                api.cancel_ids.discard(order_id)
+        raise
+    assert isinstance(done, Done)
+    return done
 
 
 async def cancel_all(api: Api, call: Call) -> Any:
@@ -178,15 +193,10 @@ async def cancel_all(api: Api, call: Call) -> Any:
     if not there:
         raise BinanceError(*_UNKNOWN)
     cancel_id = api.make_id()
-    for order in there:
-        api.cancel_ids.add(order.order_id, cancel_id)
-    done = await api.ask(
-        call,
-        CancelAll(
-            account=call.account, symbol=instrument.symbol, valid_until_ns=call.valid_until_ns
-        ),
+    request = CancelAll(
+        account=call.account, symbol=instrument.symbol, valid_until_ns=call.valid_until_ns
     )
-    assert isinstance(done, Done)
+    done = await _cancel_as(api, call, request, there, cancel_id)
     name = api.name(instrument)
     return [
         cancelled(name, event.order, cancel_id, time_ns=done.time_ns)
