@@ -64,6 +64,7 @@ class Night:
             probability=rng.choice([1.0, 0.5]),
             start_s=rng.choice([0.0, 0.5]),
             for_s=rng.choice([None, 2.0]),
+            keep_streams=rng.choice([True, False]) if kind is FaultKind.RESTART else None,
         )
 
     def a_request(self) -> Request:
@@ -178,6 +179,26 @@ async def test_books_stay_straight_through_any_night(tmp_path: Path, seed: int) 
     # The same from the file, as after a kill: nothing that was told is other than on disk.
     async with open_host(settings, clock=runtime.time_ns, sleep=runtime.sleep) as host:
         assert told(host.exchange) == before
+        assert host.exchange.check_invariants() == []
+
+
+async def test_streams_that_are_lost_before_a_commit_go_on_with_it(tmp_path: Path) -> None:
+    """What had happened and was not on disk yet is told by the new streams, and breaks nothing."""
+    runtime = Runtime()
+    settings = HostSettings(path=tmp_path / "exchange.db", liquidity="none")
+    async with open_host(settings, clock=runtime.time_ns, sleep=runtime.sleep) as host:
+        await host.open_account("alice", {"USDT": D(1000)})
+        night = Night(host, runtime, seed=1)
+        order = night.a_place("alice").order
+        host.exchange.place("alice", order)
+        host.forget_feeds()
+        feed = host.feed("alice")
+        batches = host.follow("alice", feed, feed.last_seq)
+        async with asyncio.timeout(30):
+            await host.settle()
+            events = await anext(batches)
+        await batches.aclose()
+        assert [event.seq for event in events] == [2, 3]
         assert host.exchange.check_invariants() == []
 
 

@@ -13,30 +13,23 @@ from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from decimal import Decimal
-from pathlib import Path
 from typing import TypeVar
 
+from tradegw_mock.building import HostSettings, build
 from tradegw_mock.chaos import Scenario, read_scenario
 from tradegw_mock.chaos.desk import ask
 from tradegw_mock.clocks import VirtualClock
-from tradegw_mock.config import Liquidity
 from tradegw_mock.exchange import (
-    INSTRUMENTS,
-    MAKER,
-    START_PRICES,
     Change,
     Event,
     Exchange,
     Maker,
     MockExchange,
     Refusal,
-    Replay,
-    ReplayFile,
-    Store,
 )
 from tradegw_mock.feed import Feed
+from tradegw_mock.feeds import Feeds, StreamCut, follow
 from tradegw_mock.hostfaults import HostFaults
 from tradegw_mock.operations import PastLost, carry_out, target_of
 from tradegw_mock.pacing import Pace
@@ -71,32 +64,6 @@ class ExchangeFailed(Exception):
     """The exchange failed while the request was under way. Nobody knows its effect."""
 
 
-class StreamCut(Exception):
-    """The stream is to be cut, without a word."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HostSettings:
-    """How an exchange is served.
-
-    Attributes:
-        path: Its file; None for an exchange that forgets.
-        scenario: A file of faults that begin with it; None for none.
-        replay: A file of trades and book updates that takes the maker's place; None for none.
-        step_interval_s: Seconds between two steps of the maker; 0 holds prices still.
-        feed_keep: Events of each account kept for those who come back.
-        seed: What the maker's prices and sizes, and the chances of faults, are drawn from.
-    """
-
-    path: Path | None = None
-    replay: Path | None = None
-    scenario: Path | None = None
-    liquidity: Liquidity = "maker"
-    seed: int = 1
-    step_interval_s: float = 1.0
-    feed_keep: int = 10_000
-
-
 @asynccontextmanager
 async def open_host(
     settings: HostSettings,
@@ -109,7 +76,7 @@ async def open_host(
 
     Args:
         virtual: The clock, where it is one that stands still: each request moves it on by a millisecond,
-            and `Host.advance` as far as it is told.
+            and `Host.move_to` as far as it is told.
 
     Raises:
         ExchangeError: Its file cannot be used.
@@ -155,8 +122,7 @@ class Host:
         self._back = asyncio.Event()
         self._keeper: asyncio.Task[None] | None = None
         self._committer: asyncio.Task[None] | None = None
-        self._feeds: dict[str, Feed] = {}
-        self._first_seq: dict[str, int] = {}
+        self._feeds = Feeds(keep=settings.feed_keep)
         self._accounts: dict[str, OpenAccount] = {}
         self._api_keys: dict[str, CreateApiKey] = {}
         self._pending: list[Change] = []
@@ -209,9 +175,9 @@ class Host:
 
     async def _build(self) -> None:
         if self.settings.path is None:
-            mock = _build(self.settings, self._clock)
+            mock = build(self.settings, self._clock)
         else:
-            building = self._worker.submit(_build, self.settings, self._clock)
+            building = self._worker.submit(build, self.settings, self._clock)
             try:
                 mock = await asyncio.wrap_future(building)
             except asyncio.CancelledError:
@@ -219,7 +185,7 @@ class Host:
                 raise
         exchange = mock.exchange
         self._mock = mock
-        self._first_seq = {a.name: a.last_event for a in exchange.accounts()}
+        self._feeds.begin(exchange)
         self._latest = self._committed = 0
         self._failure = None
         self._failed.clear()
@@ -414,7 +380,7 @@ class Host:
             ExchangeAway: The exchange is away; see `wait_back`.
         """
         _ = self.exchange
-        return self._feed(account)
+        return self._feeds.get(account)
 
     async def wait_back(self) -> None:
         """Wait until the exchange is there, after it failed."""
@@ -429,38 +395,14 @@ class Host:
             FeedGap: Events are gone, or the exchange began anew.
             StreamCut: A fault cuts the stream.
         """
-        is_cut = False
-
-        def cut() -> None:
-            nonlocal is_cut
-            is_cut = True
-            feed.poke()
-
-        stream = self.faults.chaos.open_stream(account, cut, route=route)
-        try:
-            async with contextlib.aclosing(feed.follow(after)) as batches:
-                async for events in batches:
-                    passed, ends = stream.pass_on(events)
-                    if passed:
-                        yield passed
-                    if ends or is_cut:
-                        raise StreamCut
-        finally:
-            stream.close()
+        stream = follow(feed, self.faults.chaos, account, after, route=route)
+        async with contextlib.aclosing(stream) as batches:
+            async for events in batches:
+                yield events
 
     def forget_feeds(self) -> None:
         """End every stream, and let nobody resume one beyond now."""
-        self._first_seq = {a.name: a.last_event for a in self.exchange.accounts()}
-        for feed in self._feeds.values():
-            feed.end("the exchange was started again")
-        self._feeds.clear()
-
-    def _feed(self, account: str) -> Feed:
-        feed = self._feeds.get(account)
-        if feed is None:
-            first = self._first_seq.get(account, 0)
-            feed = self._feeds[account] = Feed(first, keep=self.settings.feed_keep)
-        return feed
+        self._feeds.forget("the exchange was started again")
 
     def listen(self, listener: Callable[[Change], None]) -> Callable[[], None]:
         """Hear of each change once it is committed, in order; call the result to stop."""
@@ -477,8 +419,7 @@ class Host:
             self._tell(change)
 
     def _tell(self, change: Change) -> None:
-        for event in change.events:
-            self._feed(event.account).publish(event)
+        self._feeds.publish(change)
         for listener in tuple(self._listeners):
             listener(change)
 
@@ -526,9 +467,7 @@ class Host:
             _, waiter = self._waiters.popleft()
             if not waiter.done():
                 waiter.set_exception(ExchangeFailed(f"the exchange failed: {failure}"))
-        for feed in self._feeds.values():
-            feed.end(str(failure))
-        self._feeds.clear()
+        self._feeds.end(str(failure))
         self._failed.set()
 
     # --- time passes ----------------------------------------------------------------------------
@@ -563,38 +502,6 @@ class Host:
             act()
         except Exception as e:  # noqa: BLE001  As in `act`: it cannot be vouched for any more.
             self._stop(e)
-
-
-def _build(settings: HostSettings, clock: Clock) -> MockExchange:
-    """Build an exchange, from its file where it has one; what that took is committed."""
-    store = None if settings.path is None else Store(settings.path, clock=clock)
-    try:
-        made: list[Change] = []
-        exchange = Exchange(
-            INSTRUMENTS,
-            clock=clock,
-            state=None if store is None else store.load(),
-            archive=store,
-        )
-        stop_listening = exchange.listen(made.append)
-        maker: Maker | None = None
-        if settings.replay is not None:
-            file = ReplayFile(settings.replay, exchange.instruments())
-            maker = Replay(exchange, file, seed=settings.seed)
-        elif settings.liquidity == "maker":
-            maker = Maker(exchange, seed=settings.seed, start_prices=START_PRICES)
-        elif any(account.name == MAKER for account in exchange.accounts()):
-            # The file was served with a maker before. Its quotes would stand for ever.
-            exchange.cancel_all(MAKER)
-        stop_listening()
-        if store is not None and made:
-            store.commit(made)
-            exchange.committed(made[-1].number)
-    except BaseException:
-        if store is not None:
-            store.close()
-        raise
-    return MockExchange(exchange=exchange, maker=maker, store=store)
 
 
 async def _cancel(task: asyncio.Task[None] | None) -> None:
