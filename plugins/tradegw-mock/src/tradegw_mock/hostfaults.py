@@ -170,6 +170,8 @@ class HostFaults:
 
     def pass_time(self) -> None:
         """Let happen what is due by now."""
+        if self.chaos.is_idle:
+            return
         for action in self.chaos.due():
             match action:
                 case LateFill():
@@ -188,6 +190,8 @@ class HostFaults:
 
     def wake(self) -> None:
         """See to it that something happens when the next fault is due by itself."""
+        if self.chaos.is_idle:
+            return
         next_ns = self.chaos.next_due_ns()
         if next_ns is None or (self._waker is not None and self._waker[0] <= next_ns):
             return

@@ -189,6 +189,11 @@ class Chaos:
         """Whether there is any fault at all; where there is none, a door need not ask further."""
         return bool(self._faults)
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether there is neither a fault nor anything left to come of one."""
+        return not self._faults and not self._late
+
     def next_due_ns(self) -> int | None:
         """When `due` has something to do that no request brings about; None for not yet known."""
         times = [at_ns for at_ns, _ in self._late]
@@ -324,6 +329,7 @@ class Chaos:
                 due.append((fault.begins_ns, Restart(fault_id=fault.fault_id, keep_streams=keep)))
             # It happens once; chance decides whether.
             fault.left = 0
+        self._forget_over()
         return [action for _, action in sorted(due, key=lambda item: item[0])]
 
     def shown_order(self, target: Target, order: Order) -> Order | None:
