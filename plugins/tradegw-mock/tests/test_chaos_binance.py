@@ -341,6 +341,54 @@ async def test_a_silent_stream_still_answers_pings(desk: Desk) -> None:
         assert await heard(socket, 1) == [("NEW", f"{desk.name}-2")]
 
 
+@pytest.mark.parametrize(
+    ("kind", "more", "status", "code", "is_there"),
+    [
+        ("ERROR_AFTER", {}, None, -1007, True),
+        ("ERROR_AFTER", {"code": 502}, 502, None, True),
+        ("TOO_MANY_REQUESTS", {}, 429, -1003, False),
+        ("BANNED", {}, 418, -1003, False),
+        ("MAINTENANCE", {"route": "order.place"}, 503, None, False),
+    ],
+)
+async def test_errors_of_the_websocket_api(
+    desk: Desk,
+    kind: str,
+    more: dict[str, Any],
+    status: int | None,
+    code: int | None,
+    is_there: bool,
+) -> None:
+    await ran(desk.inject, kind, **{"route": "place", **more})
+    async with socket_api(desk.rest) as socket:
+        answer = await socket.signed("order.place", **an_order(newClientOrderId=desk.name))
+        assert status in (None, answer["status"])
+        assert answer["status"] >= 400
+        assert code in (None, answer["error"]["code"])
+        # The connection lives on.
+        assert (await socket.ask("ping"))["result"] == {}
+    if is_there:
+        assert (await ran(desk.status))["status"] == "NEW"
+    else:
+        assert await ran(desk.missing) == NOT_FOUND
+    assert await ran(desk.hits) == [(kind, desk.name)]
+
+
+@pytest.mark.parametrize(("kind", "is_there"), [("REQUEST_LOST", False), ("ANSWER_LOST", True)])
+async def test_losses_on_the_websocket_api(desk: Desk, kind: str, is_there: bool) -> None:
+    await ran(desk.inject, kind)
+    async with socket_api(desk.rest) as socket:
+        placing = socket.signed("order.place", **an_order(newClientOrderId=desk.name))
+        async with asyncio.timeout(30):
+            with pytest.raises(ConnectionClosed):
+                await placing
+    if is_there:
+        assert (await ran(desk.status))["status"] == "NEW"
+    else:
+        assert await ran(desk.missing) == NOT_FOUND
+    assert await ran(desk.hits) == [(kind, desk.name)]
+
+
 async def closes(read: Callable[[], Awaitable[Any]]) -> None:
     async with asyncio.timeout(30):
         with pytest.raises(ConnectionClosed):
