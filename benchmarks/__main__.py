@@ -19,6 +19,7 @@ from typing import Any
 import grpc.aio
 
 import tradegw
+from benchmarks import rest
 from benchmarks.exchange import engine_orders, rest_orders, served
 from benchmarks.measure import Figures, hammer, together
 from benchmarks.servers import config
@@ -293,6 +294,11 @@ async def measure(*, quick: bool) -> list[Row]:
                 )
                 for callers in (1, 64)
             ]
+    ours, ccxt = rest.measure(rounds=3 if quick else 15)
+    rows.append(Row(name="ccxt create_order, HTTP stubbed", delay_ms=0, figures=ccxt))
+    rows.append(
+        Row(name="REST: translate, sign, parse", delay_ms=0, figures=ours, bare=ccxt, wanted=">= 5")
+    )
     return rows
 
 

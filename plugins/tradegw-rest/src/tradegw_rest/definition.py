@@ -209,24 +209,24 @@ class Definition:
             RateLimited: It did not take it.
             OutcomeUnknown: Anything else, an acceptance that cannot be read included.
         """
-        operation = draft.operation
-        inputs = draft.inputs.reading(None)
+        operation, inputs = draft.operation, draft.inputs
         try:
             answer = read_json(response.body)
         except TranslationError:
             answer = None
-        if answer is not None:
-            inputs.root = answer
-            if (
-                200 <= response.status < 300
-                and not self.errors.is_error(answer, inputs)
-                and operation.ok is not None
-                and operation.ok(answer, inputs)
-            ):
-                try:
-                    return operation.reports(answer, inputs, response.received_time_ns)
-                except TranslationError as e:
-                    raise OutcomeUnknown(f"{operation.name}: {e}", reason=e.reason) from e
+        # One answer is read at a time: the inputs of the request serve, without a copy.
+        inputs.root = answer
+        if (
+            answer is not None
+            and 200 <= response.status < 300
+            and not self.errors.is_error(answer, inputs)
+            and operation.ok is not None
+            and operation.ok(answer, inputs)
+        ):
+            try:
+                return operation.reports(answer, inputs, response.received_time_ns)
+            except TranslationError as e:
+                raise OutcomeUnknown(f"{operation.name}: {e}", reason=e.reason) from e
         failure = self.errors.classify(operation.name, response, answer, inputs)
         failure.raise_for_command()
         raise AssertionError("a failure always raises")

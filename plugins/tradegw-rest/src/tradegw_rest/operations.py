@@ -164,6 +164,7 @@ class Operation:
     valid_s: float | None = None
     never_expires: bool = False
     by_client_id: bool = False
+    fixed_cost: Mapping[str, int] | None = None
 
     @property
     def command(self) -> CommandKind | None:
@@ -181,7 +182,7 @@ class Operation:
         for name, read in self.params:
             value = read(None, inputs)
             if value is not None:
-                params[name] = value if is_json else _as_text(value)
+                params[name] = value if is_json or isinstance(value, str) else _as_text(value)
         headers: dict[str, str] = {}
         for name, read in self.headers:
             value = to_text(read(None, inputs))
@@ -205,7 +206,7 @@ class Operation:
             now_ns=inputs.now_ns,
             valid_until_ns=valid_until_ns,
             inputs=inputs,
-            cost={pool: cost(inputs) for pool, cost in self.costs},
+            cost=self.fixed_cost or {pool: cost(inputs) for pool, cost in self.costs},
         )
 
     def reports(self, answer: Any, inputs: Inputs, received_ns: int) -> tuple[ExecutionReport, ...]:
@@ -348,6 +349,7 @@ def _alternative(
         valid_s=valid_s,
         never_expires=never_expires,
         by_client_id="by_client_id" in items and items["by_client_id"].flag(),
+        fixed_cost=_fixed_costs(items.get("cost")),
     )
     _check_whole(name, operation, spot)
     return operation
@@ -387,6 +389,16 @@ def _costs(spot: Spot, pools: Sequence[str]) -> tuple[tuple[str, Cost], ...]:
         else:
             found.append((pool, fixed(part.whole())))
     return tuple(found)
+
+
+def _fixed_costs(spot: Spot | None) -> Mapping[str, int] | None:
+    """Return the costs where each is a plain number; None where one must be found out each time."""
+    if spot is None:
+        return None
+    parts = spot.items()
+    if any(part.text() in COSTS for part in parts.values()):
+        return None
+    return {pool: part.whole() for pool, part in parts.items()}
 
 
 def _price(spot: Spot, answers: Compiler) -> tuple[Read, Read | None]:

@@ -21,7 +21,7 @@ from typing import Any
 
 __all__ = ["PathError", "compile_path"]
 
-Get = Callable[[Any], Any]
+Get = Callable[..., Any]
 
 _NAME = r'(?:[A-Za-z_][A-Za-z0-9_]*|"(?:[^"\\\x00-\x1f]+)")'
 _STEP = re.compile(
@@ -37,13 +37,15 @@ class PathError(ValueError):
 
 
 def compile_path(text: str) -> Get:
-    """Compile a path. The result takes decoded JSON and returns what stands there, or None.
+    """Compile a path. The result takes decoded JSON, and returns what stands there, or None.
+
+    It takes the inputs of a value too, and ignores them: so a path is a value without a call around it.
 
     Raises:
         PathError: It is outside the subset.
     """
     if text == "@":
-        return lambda row: row
+        return _itself
     body = _FIRST.sub("", text)
     takes_first = body != text
     steps: list[Get] = []
@@ -77,14 +79,24 @@ def compile_path(text: str) -> Get:
     if len(steps) == 1:
         return steps[0]
     if len(steps) == 2:
-        one, two = steps
-        return lambda row: two(one(row))
+        return _pair(*steps)
     chain = tuple(steps)
 
-    def get(row: Any) -> Any:
+    def get(row: Any, inputs: object = None) -> Any:
         for step in chain:
             row = step(row)
         return row
+
+    return get
+
+
+def _itself(row: Any, inputs: object = None) -> Any:
+    return row
+
+
+def _pair(one: Get, two: Get) -> Get:
+    def get(row: Any, inputs: object = None) -> Any:
+        return two(one(row))
 
     return get
 
@@ -94,21 +106,21 @@ def _unquote(name: str) -> str:
 
 
 def _field(name: str) -> Get:
-    def get(row: Any) -> Any:
+    def get(row: Any, inputs: object = None) -> Any:
         return row.get(name) if type(row) is dict else None
 
     return get
 
 
 def _index(index: int) -> Get:
-    def get(row: Any) -> Any:
+    def get(row: Any, inputs: object = None) -> Any:
         return row[index] if type(row) is list and index < len(row) else None
 
     return get
 
 
 def _filter(key: str, wants_equal: bool, text: str, rest: list[str]) -> Get:
-    def get(row: Any) -> Any:
+    def get(row: Any, inputs: object = None) -> Any:
         if type(row) is not list:
             return None
         found: list[Any] = []

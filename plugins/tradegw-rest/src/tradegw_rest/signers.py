@@ -169,7 +169,8 @@ class Binance(Signer):
             f"timestamp={draft.now_ns // _NS_PER_MS}{'&' if params else ''}{params}"
             f"&recvWindow={window_ms}"
         )
-        text = f"{text}&signature={quote(self._signature(text), safe='')}"
+        signature = self._signature(text)
+        text = f"{text}&signature={signature if signature.isalnum() else quote(signature, safe='')}"
         if draft.encoding == "form":
             return HttpRequest(
                 method=draft.method,

@@ -28,8 +28,10 @@ _ZERO: Final = Decimal(0)
 
 def to_text(value: Any) -> str | None:
     """Write a scalar of JSON as text: ids that are numbers become their digits, true is `true`."""
+    if value is None or type(value) is str:
+        return value
     match value:
-        case None | str():
+        case str():
             return value
         case bool():
             return "true" if value else "false"
@@ -111,11 +113,10 @@ class Compiler:
             get = self.path(spot, path)
             return lambda row, inputs: get(read(row, inputs))
         if self.reads_answer:
-            get = self.path(spot, text)
-            return lambda row, inputs: get(row)
+            return self.path(spot, text)
         return lambda row, inputs: text
 
-    def path(self, spot: Spot, text: str) -> Callable[[Any], Any]:
+    def path(self, spot: Spot, text: str) -> Callable[..., Any]:
         """Compile a path that stands at `spot`."""
         try:
             return compile_path(text)
@@ -172,15 +173,22 @@ class Compiler:
         if domain is not None and "true" in domain:
             truths = frozenset(choice == "true" for choice in choices)
             return lambda row, inputs: bool(read(row, inputs)) in truths
+        many = frozenset(choices)
+        if domain is not None and not many & {PRESENT, ABSENT}:
+            # Members of our enumerations are text: no conversion, which is most of the time it takes.
+            if len(choices) == 1:
+                only = choices[0]
+                return lambda row, inputs: read(row, inputs) == only
+            return lambda row, inputs: read(row, inputs) in many
         if len(choices) == 1:
             choice = choices[0]
             return lambda row, inputs: _same(read(row, inputs), choice)
-        many = frozenset(choices)
         return lambda row, inputs: _text_or_none(read(row, inputs)) in many
 
 
 def _is_absent(value: Any) -> bool:
-    return value is None or value in ("", [], {})
+    # Nothing, empty text, an empty list or object: but neither false nor zero.
+    return not value and (value is None or type(value) in {str, list, dict})
 
 
 def _same(value: Any, text: str) -> bool:
@@ -188,6 +196,8 @@ def _same(value: Any, text: str) -> bool:
 
 
 def _text_or_none(value: Any) -> str | None:
+    if type(value) is str:
+        return value
     return None if isinstance(value, (dict, list)) else to_text(value)
 
 
