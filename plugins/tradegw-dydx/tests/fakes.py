@@ -82,6 +82,7 @@ class Node:
         self.mode = "answers"
         self.calls: list[str] = []
         self.lag = 0
+        self.chain_id = CHAIN_ID
         self.cache: set[bytes] = set()
         self.address = ""
 
@@ -104,7 +105,7 @@ class Node:
 
     async def _latest_block(self, request: Any, context: Any) -> Any:
         header = wire.Header(
-            chain_id=CHAIN_ID,
+            chain_id=self.chain_id,
             height=self.chain.height - self.lag,
             time=wire.Timestamp(seconds=self.chain.time_s),
         )

@@ -94,3 +94,22 @@ async def test_an_account_that_was_never_funded():
 async def test_a_transaction_in_no_block():
     async with three() as (_, _, nodes):
         assert await find_included(nodes, "00" * 32) is None
+
+
+async def test_a_node_of_another_chain_is_never_used():
+    async with AsyncExitStack() as stack:
+        chain, other = Chain(), Chain(height=9_000_000)
+        own = await stack.enter_async_context(serving_node(chain))
+        stranger = await stack.enter_async_context(serving_node(other))
+        stranger.chain_id = "dydx-mainnet-1"
+        nodes = await stack.enter_async_context(
+            open_nodes([stranger.address, own.address], timeout_s=5, chain_id="localdydxprotocol")
+        )
+        await nodes.look()
+        assert nodes.head.height == 1000
+        await nodes.broadcast(signed())
+        own.mode = "exhausted"
+        with pytest.raises(NoNodeAnswers):
+            await fetch_account(nodes, A1)
+        assert (own.broadcasts, stranger.broadcasts) == (1, 0)
+        assert len(stranger.calls) == 1

@@ -79,6 +79,7 @@ class Node:
 
     Attributes:
         height: The last that it told, with any answer.
+        chain_id: The chain that it is of, once it said. One of another chain is never asked again.
         failures: Calls in a row that it did not answer.
     """
 
@@ -86,6 +87,7 @@ class Node:
     channel: grpc.aio.Channel
     height: int = 0
     failures: int = 0
+    chain_id: str = ""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -94,7 +96,6 @@ class ChainHead:
 
     height: int = 0
     time_ns: int = 0
-    chain_id: str = ""
 
 
 @dataclass(slots=True)
@@ -103,16 +104,21 @@ class Nodes:
 
     nodes: list[Node]
     timeout_s: float
+    chain_id: str = ""
     head: ChainHead = field(default_factory=ChainHead)
     _sent: OrderedDict[str, list[Attempt]] = field(default_factory=OrderedDict[str, list[Attempt]])
 
     def ranked(self) -> list[Node]:
         """Return the nodes, best first: those that answer and keep up, in the order that they were given."""
-        best = max(node.height for node in self.nodes)
+        own = [node for node in self.nodes if not self._is_foreign(node)]
+        best = max((node.height for node in own), default=0)
         return sorted(
-            self.nodes,
+            own,
             key=lambda n: (n.failures > 0, n.height < best - BEHIND_BLOCKS, n.failures),
         )
+
+    def _is_foreign(self, node: Node) -> bool:
+        return bool(self.chain_id and node.chain_id) and node.chain_id != self.chain_id
 
     async def ask(self, method: str, request: Message, response: type[ResponseT]) -> ResponseT:
         """Ask one node after the other until one answers.
@@ -191,10 +197,13 @@ class Nodes:
             log.debug("node %s: %s", node.address, e.code())
             return
         header = block.block.header
+        node.chain_id = header.chain_id
+        if self._is_foreign(node):
+            log.error("ALARM node %s is of chain %s: never used", node.address, node.chain_id)
+            return
         node.height = max(node.height, header.height)
         if header.height >= self.head.height:
             self.head.height = header.height
-            self.head.chain_id = header.chain_id
             self.head.time_ns = header.time.seconds * 1_000_000_000 + header.time.nanos
 
     async def _call(
@@ -217,6 +226,9 @@ class Nodes:
         return answer
 
     def _note_height(self, node: Node, metadata: Any) -> None:
+        if node.chain_id != self.chain_id and self.chain_id:
+            # Of which chain this height is, has not been said.
+            return
         for key, value in metadata or ():
             if key == _HEIGHT_HEADER and str(value).isdigit():
                 node.height = max(node.height, int(value))
@@ -233,11 +245,17 @@ def _is_decided(attempt: Attempt) -> bool:
 
 
 @asynccontextmanager
-async def open_nodes(addresses: Sequence[str], *, timeout_s: float) -> AsyncGenerator[Nodes]:
-    """Open a channel to each node. Nothing is sent before the first call."""
+async def open_nodes(
+    addresses: Sequence[str], *, timeout_s: float, chain_id: str = ""
+) -> AsyncGenerator[Nodes]:
+    """Open a channel to each node. Nothing is sent before the first call.
+
+    Args:
+        chain_id: Nodes of another chain are not used; empty means that any will do.
+    """
     nodes = [Node(address=address, channel=_channel(address)) for address in addresses]
     try:
-        yield Nodes(nodes, timeout_s)
+        yield Nodes(nodes, timeout_s, chain_id)
     finally:
         await asyncio.gather(*(node.channel.close() for node in nodes))
 

@@ -397,19 +397,22 @@ async def _open(
     rng: random.Random | None,
 ) -> AsyncGenerator[DydxVenue]:
     async with (
-        open_nodes(network.nodes, timeout_s=config.node_timeout_s) as nodes,
+        open_nodes(
+            network.nodes, timeout_s=config.node_timeout_s, chain_id=network.chain_id
+        ) as nodes,
         open_indexer(
             network.indexer_rest, owner.address, owner.subaccount, timeout_s=INDEXER_TIMEOUT_S
         ) as indexer,
     ):
         await nodes.look()
         if not nodes.head.height:
+            others = {node.chain_id for node in nodes.nodes if node.chain_id}
+            if others:
+                raise ConfigError(
+                    f"chain_id is {network.chain_id!r}; the nodes are of {', '.join(others)}"
+                )
             raise VenueError(
                 f"no node answers: {', '.join(network.nodes)}", reason="VENUE_UNAVAILABLE"
-            )
-        if nodes.head.chain_id != network.chain_id:
-            raise ConfigError(
-                f"chain_id is {network.chain_id!r}; the nodes are of {nodes.head.chain_id!r}"
             )
         sender = Sender(
             nodes=nodes,
