@@ -362,6 +362,70 @@ async def test_a_fill_after_a_cancel_is_counted(tmp_path):
         assert await fold(gateway) == chain_positions(net) == {"BTC-USD": Decimal("0.01")}
 
 
+async def test_what_filled_while_the_gateway_was_away_is_known_when_it_is_back(tmp_path):
+    # The test makes the blocks: twenty of them are good for twelve seconds, whenever they come.
+    async with open_localnet(CHAIN) as net:
+        async with a_gateway(net, tmp_path, block_time_s=0.6) as gateway:
+            filled = await place(gateway, order_qty="0.01", **bid(12))
+            assert filled.ord_status is OrdStatus.NEW
+            long_term = asyncio.create_task(place(gateway, order_qty="0.03", **lasting()))
+
+            async def is_taken():
+                return net.network.nodes[0].mempool
+
+            await until(is_taken)
+            await net.step()
+            await long_term
+            lasting_order = long_term.result()
+            assert lasting_order.ord_status is OrdStatus.NEW
+        # From the first bid all, from the lasting one half; they stand at one price, in that order.
+        net.trade("BTC-USD", "SELL", Decimal("0.025"), Decimal(80000))
+        await net.step(60)
+        net.set_block_time(BLOCK_S)
+        async with a_gateway(net, tmp_path) as gateway:
+            first = await closed(gateway, filled)
+            assert (first.ord_status, first.cum_qty) == (OrdStatus.FILLED, Decimal("0.01"))
+
+            async def is_counted():
+                now = await gateway.get_order(lasting_order.order_id)
+                return now.cum_qty == Decimal("0.015")
+
+            assert await until(is_counted)
+            assert await fold(gateway) == chain_positions(net) == {"BTC-USD": Decimal("0.025")}
+
+
+CANCEL_FAULTS = [
+    FaultSpec(kind=FaultKind.RESET, method=SEND, times=ALL),
+    FaultSpec(kind=FaultKind.REPLY_LOST, method=SEND, times=ALL),
+    FaultSpec(kind=FaultKind.BLACK_HOLE, method=SEND),
+    FaultSpec(kind=FaultKind.RESOURCE_EXHAUSTED, method=SEND, times=ALL),
+]
+
+
+async def test_a_cancel_whose_answer_is_lost_ends_in_what_the_chain_knows(tmp_path):
+    async with (
+        open_localnet(CHAIN, block_time_s=BLOCK_S) as net,
+        a_gateway(net, tmp_path, node_timeout_s=0.3) as gateway,
+    ):
+        orders = []
+        for number, spec in enumerate(CANCEL_FAULTS):
+            order = await place(gateway, order_qty="0.01", **bid(price=str(80_000 + number)))
+            assert order.ord_status is OrdStatus.NEW
+            fault = net.faults.add(spec)
+            await gateway.cancel_order(order.order_id)
+            assert fault.hits
+            orders.append(order)
+        # Those that still rest are sold to.
+        net.faults.clear()
+        net.trade("BTC-USD", "SELL", Decimal("0.04"), Decimal(80_000))
+        for order in orders:
+            done = await closed(gateway, order)
+            versions, filled = truth(net, done)
+            assert (versions, done.cum_qty) == (1, filled), done
+            assert not done.in_doubt
+        assert await fold(gateway) == chain_positions(net)
+
+
 def test_the_names_of_orders_are_the_indexers():
     """The double computes them by itself."""
     from tradegw_dydx.localnet.terms import OrderId, SubaccountId
@@ -396,3 +460,18 @@ async def test_a_transaction_that_was_lost_is_proven_absent(tmp_path):
         assert (done.ord_status, done.reason) == (OrdStatus.REJECTED, "NEVER_REACHED_VENUE")
         assert net.ledger()["subaccounts"][0]["positions"] == {}
         assert not any(item["in_state"] for item in net.ledger()["orders"])
+
+
+@pytest.mark.long
+@pytest.mark.timeout(300)
+async def test_what_expired_while_the_gateway_was_away_is_closed_when_it_is_back(tmp_path):
+    async with open_localnet(CHAIN) as net:
+        async with a_gateway(net, tmp_path, block_time_s=0.6) as gateway:
+            order = await place(gateway, order_qty="0.02", **bid(12))
+            assert order.ord_status is OrdStatus.NEW
+        await net.step(60)
+        net.set_block_time(BLOCK_S)
+        async with a_gateway(net, tmp_path) as gateway:
+            done = await closed(gateway, order)
+            assert (done.ord_status, done.cum_qty) == (OrdStatus.EXPIRED, 0)
+            assert done.closed_by is tradegw.EvidenceKind.EXPIRY_PASSED

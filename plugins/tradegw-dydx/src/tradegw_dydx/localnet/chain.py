@@ -38,6 +38,7 @@ __all__ = ["Block", "Chain", "Facts", "StatefulOrder", "TxResult", "check_funds"
 
 NS_PER_S: Final = 1_000_000_000
 NS_PER_MS: Final = 1_000_000
+RESULTS_MAX: Final = 100_000
 STATEFUL_WINDOW_S: Final = 95 * 86_400
 _GAS_PRICE: Final = {USDC_DENOM: (25, 1000), GAS_DENOM: (25_000_000_000, 1)}
 _STOP_LOSS: Final = 1
@@ -253,6 +254,9 @@ class Chain:
             verdict=verdict,
             gas_used=gas_used,
         )
+        while len(self.results) > RESULTS_MAX:
+            # As a node that prunes.
+            del self.results[next(iter(self.results))]
 
     def pass_ante(self, tx: Tx) -> None:
         """Take a transaction's sequence and fee, before its messages."""

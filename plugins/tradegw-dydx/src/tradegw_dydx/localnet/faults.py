@@ -96,6 +96,10 @@ CONDITIONS: Final = frozenset(
 """Kinds that stand for some blocks, where the others meet single requests."""
 
 
+_KEPT_MAX: Final = 1000
+"""Those that are over make room, oldest first."""
+
+
 class FaultSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A fault as someone asks for it.
 
@@ -164,8 +168,17 @@ class Faults:
         self._listeners.append(listener)
 
     def add(self, spec: FaultSpec) -> Fault:
-        """Let something go wrong."""
+        """Let something go wrong.
+
+        Raises:
+            ValueError: Too many faults stand.
+        """
         self._last_id += 1
+        if len(self._faults) >= _KEPT_MAX:
+            over = [fault.fault_id for fault in self._faults.values() if fault.is_over]
+            if not over:
+                raise ValueError(f"{_KEPT_MAX} faults stand already; take some back")
+            del self._faults[over[0]]
         fault = Fault(fault_id=self._last_id, spec=spec, left=spec.times)
         self._faults[fault.fault_id] = fault
         self._changed()

@@ -32,6 +32,7 @@ __all__ = ["Network", "Seen", "Told"]
 NS_PER_S: Final = 1_000_000_000
 _OLD_WINDOW: Final = 20
 _SEEN_MAX: Final = 200_000
+_TRANSIT_MAX: Final = 20_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -175,6 +176,7 @@ class Network:
     def _spread(self, sender: Node, tx_bytes: bytes) -> None:
         if self.faults.standing(FaultKind.ISOLATED, node=sender.number) is not None:
             self._held.append((sender.number, tx_bytes))
+            del self._held[:-_TRANSIT_MAX]
             return
         due = self.chain.height + self.settings.gossip_blocks
         for node in self.nodes:
@@ -188,6 +190,8 @@ class Network:
             isolated = self.faults.standing(FaultKind.ISOLATED, node=number) is not None
             if due > self.chain.height or isolated:
                 self._transit.append((due, number, tx_bytes))
+                # What nobody can deliver for so long is lost, as gossip is.
+                del self._transit[:-_TRANSIT_MAX]
             else:
                 self.nodes[number].check_tx(tx_bytes, is_gossip=True)
 
