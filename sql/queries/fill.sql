@@ -75,12 +75,29 @@ ORDER BY transact_time_ns DESC, seq DESC
 LIMIT :limit_rows;
 
 -- name: list_fills_after :many
--- An account's fills by the numbers of their events, after one and up to another.
+-- An account's fills by the numbers of their events, after one and up to another. Those that came
+-- without an order are in `unmatched_fill` as they came, and are left out.
 SELECT
-    account_id, order_id, trade_id, seq, venue, symbol, side, last_qty, last_px, client_order_id,
-    venue_order_id, fee, fee_asset, liquidity, inferred, corrects, transact_time_ns,
-    received_time_ns
-FROM fill
-WHERE account_id = :account_id AND seq > :after_seq AND seq <= :up_to_seq
-ORDER BY seq
+    f.account_id, f.order_id, f.trade_id, f.seq, f.venue, f.symbol, f.side, f.last_qty, f.last_px,
+    f.client_order_id, f.venue_order_id, f.fee, f.fee_asset, f.liquidity, f.inferred, f.corrects,
+    f.transact_time_ns, f.received_time_ns
+FROM fill AS f
+WHERE
+    f.account_id = :account_id AND f.seq > :after_seq AND f.seq <= :up_to_seq
+    AND NOT EXISTS (
+        SELECT 1 FROM unmatched_fill AS u WHERE u.account_id = f.account_id AND u.seq = f.seq
+    )
+ORDER BY f.seq
+LIMIT :limit_rows;
+
+-- name: list_attached_fills_after :many
+-- The fills that found their order after they came, by the numbers with which they came.
+SELECT
+    f.account_id, f.order_id, f.trade_id, f.seq, f.venue, f.symbol, f.side, f.last_qty, f.last_px,
+    f.client_order_id, f.venue_order_id, f.fee, f.fee_asset, f.liquidity, f.inferred, f.corrects,
+    f.transact_time_ns, f.received_time_ns
+FROM fill AS f
+JOIN unmatched_fill AS u ON u.account_id = f.account_id AND u.seq = f.seq
+WHERE f.account_id = :account_id AND f.seq > :after_seq AND f.seq <= :up_to_seq
+ORDER BY f.seq
 LIMIT :limit_rows;

@@ -297,6 +297,22 @@ class Store(Protocol):
 
     async def put_positions(self, account_id: AccountId, positions: Sequence[Position]) -> None: ...
 
+    async def put_watermark(
+        self, account_id: AccountId, symbol: str, *, read_until_ns: int
+    ) -> None:
+        """Remember until when, by the venue's clock, the fills of a symbol were read."""
+        ...
+
+    async def list_watermarks(self, account_id: AccountId) -> Mapping[str, int]:
+        """Return until when fills were read, by symbol."""
+        ...
+
+    async def list_unmatched_fills(
+        self, account_id: AccountId, *, after_seq: int, limit: int
+    ) -> Sequence[Fill]:
+        """Return fills that have found no order yet, those with numbers above `after_seq`, in that order."""
+        ...
+
     async def put_halt(self, halt: Halt, claim: Claim | None = None) -> KeyTaken | None:
         """Store a halt, and the key that asked for it. A halt of the same scope is replaced."""
         ...

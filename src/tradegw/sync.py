@@ -427,6 +427,22 @@ class SyncGateway:
             )
         )
 
+    def adopt(
+        self,
+        account: str,
+        venue_order_ids: Sequence[str] = (),
+        *,
+        by: str,
+        why: str,
+        idempotency_key: str | None = None,
+    ) -> Sequence[Order]:
+        """Make open orders at the venue ours; see `Gateway.adopt`."""
+        return self._loop.call(
+            lambda: self._gateway.adopt(
+                account, venue_order_ids, by=by, why=why, idempotency_key=idempotency_key
+            )
+        )
+
 
 class SyncSession:
     """A `Session` whose methods block."""

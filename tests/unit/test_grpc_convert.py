@@ -149,6 +149,7 @@ events = st.builds(
     transact_time_ns=instants,
     request_id=text,
     trace_id=text,
+    attaches=instants,
 )
 
 

@@ -128,6 +128,7 @@ events = st.builds(
     evidence=st.none() | st.builds(Evidence, kind=st.sampled_from(EvidenceKind), detail=texts),
     late=st.booleans(),
     request_id=texts,
+    attaches=times,
 )
 
 

@@ -348,6 +348,26 @@ CREATE TABLE client_number (
 DROP TABLE client_number;
 """,
     ),
+    Migration(
+        number=3,
+        name="watermark",
+        oldest_release="0.1.0",
+        up="""
+-- oldest-release: 0.1.0
+
+-- Until when the fills of an account and symbol have been read, by the venue's clock. They are asked for
+-- again from a little before that.
+CREATE TABLE watermark (
+    account_id TEXT NOT NULL REFERENCES account (account_id) ON DELETE RESTRICT,
+    symbol TEXT NOT NULL,
+    read_until_ns INTEGER NOT NULL,
+    PRIMARY KEY (account_id, symbol)
+) STRICT, WITHOUT ROWID;
+""",
+        down="""
+DROP TABLE watermark;
+""",
+    ),
 )
 
 POSTGRES: tuple[Migration, ...] = (
@@ -648,6 +668,26 @@ CREATE TABLE client_number (
 """,
         down="""
 DROP TABLE client_number;
+""",
+    ),
+    Migration(
+        number=3,
+        name="watermark",
+        oldest_release="0.1.0",
+        up="""
+-- oldest-release: 0.1.0
+
+-- Until when the fills of an account and symbol have been read, by the venue's clock. They are asked for
+-- again from a little before that.
+CREATE TABLE watermark (
+    account_id uuid NOT NULL REFERENCES account (account_id) ON DELETE RESTRICT,
+    symbol text NOT NULL,
+    read_until_ns bigint NOT NULL,
+    PRIMARY KEY (account_id, symbol)
+);
+""",
+        down="""
+DROP TABLE watermark;
 """,
     ),
 )

@@ -22,6 +22,7 @@ from tradegw.engine.guard import AccountGuard
 from tradegw.engine.intake import check_report, clean
 from tradegw.engine.limits import LimitBook, Limits
 from tradegw.engine.reset import lose_venue, was_lost
+from tradegw.engine.unmatched import UNMATCHED_MAX, Unmatched
 from tradegw.engine.venue_names import Nonces, VenueNames
 from tradegw.errors import DuplicateClientOrderId, StoreError, StoreUnavailable, Unavailable
 from tradegw.model import (
@@ -39,10 +40,12 @@ from tradegw.model import (
     Order,
     OrderEvent,
     OrderId,
+    Origin,
     Position,
 )
 from tradegw.model.copying import copier
 from tradegw.model.lifecycle import Outcome, apply, is_missing_fills, put_in_doubt
+from tradegw.model.strangers import attach
 from tradegw.plugins import AccountPlugins, Plugins
 from tradegw.ports import (
     AccountRecord,
@@ -118,6 +121,7 @@ class AccountSettings:
         reference_max_age_s: How old a price may be for a limit to be judged by it.
         dead_man_s: Have the venue cancel all orders of the account when it has not heard from us for so long.
             Only for an account that nobody else trades on.
+        fill_wait_s: How long a fill that the venue counts is waited for before it is inferred.
     """
 
     tag: str
@@ -126,6 +130,7 @@ class AccountSettings:
     send_by_s: float = 10.0
     reference_max_age_s: float = 5.0
     dead_man_s: float | None = None
+    fill_wait_s: float = 30.0
 
 
 class Account:
@@ -185,6 +190,9 @@ class Account:
         self.observations: dict[OrderId, tuple[Observation, ...]] = {}
         self.to_ask: set[OrderId] = set()
         """Open orders of which the venue knows more than we, though none of their commands is in doubt."""
+        self.unmatched = Unmatched()
+        self.touched: set[str] = set()
+        """Symbols of orders that closed since their fills were last read."""
         self.repeatable: dict[OrderId, VenueRequest] = {}
         """Placements in doubt that may be sent once more; see `resending`. Of this process alone."""
         self.cancels_asked: set[OrderId] = set()
@@ -306,7 +314,7 @@ class Account:
             raise self._store_away()
         order = self.book.find(order_id)
         if order is None:
-            return await self._commit_closed(order_id, change)
+            return await self._commit_closed(order_id, change, claim)
         after, events = change(order)
         if not events and claim is None:
             return await self._as_stored(order_id)
@@ -342,7 +350,9 @@ class Account:
         assert order is not None, f"order {order_id} is not stored"
         return order
 
-    async def _commit_closed(self, order_id: OrderId, change: Callable[[Order], Outcome]) -> Order:
+    async def _commit_closed(
+        self, order_id: OrderId, change: Callable[[Order], Outcome], claim: Claim | None
+    ) -> Order:
         async with self._closed_lock:
             if self.book.find(order_id) is None:
                 known = await self._read(
@@ -350,20 +360,24 @@ class Account:
                 )
                 assert known is not None, f"order {order_id} is not stored"
                 if self.book.find(order_id) is None:
-                    return await self._change_closed(known, change)
-        return await self.commit(order_id, change)
+                    return await self._change_closed(known, change, claim)
+        return await self.commit(order_id, change, claim=claim)
 
-    async def _change_closed(self, known: Known, change: Callable[[Order], Outcome]) -> Order:
+    async def _change_closed(
+        self, known: Known, change: Callable[[Order], Outcome], claim: Claim | None
+    ) -> Order:
         after, events = change(known.order)
-        if not events:
+        if not events and claim is None:
             return known.order
-        if after.is_open:
-            # Revived: from here on it is remembered like any open order.
+        if after.is_open and after.origin is Origin.GATEWAY:
+            # Revived or adopted: from here on it is remembered like any open order.
             for ref in known.refs:
                 self.book.put_ref(ref)
             self.book.put(after)
             self.identities[after.order_id] = self.identity
-        stored = await self._append(Entry(account_id=self.record.account_id, events=events))
+        stored = await self._append(
+            Entry(account_id=self.record.account_id, events=events, claim=claim)
+        )
         return _order_of(stored, after)
 
     async def put(self, entry: Entry) -> Stored | KeyTaken | Replayed:
@@ -425,6 +439,7 @@ class Account:
     def forget(self, order: Order) -> None:
         """Drop what is remembered of a closed order; the store keeps it."""
         self.book.drop(order)
+        self.touched.add(order.symbol)
         self.identities.pop(order.order_id, None)
         self.observations.pop(order.order_id, None)
         self.to_ask.discard(order.order_id)
@@ -515,18 +530,25 @@ class Account:
             ValueError: A report contradicts itself; nothing was changed.
         """
         request = REQUEST.get()
+        # What is about to be stored without an order may be the same fill.
+        await self.unmatched.settled()
 
         def change(order: Order) -> Outcome:
             events: tuple[OrderEvent, ...] = ()
             for report in stamped:
-                order, more = apply(order, report)
+                order, more = self._apply(order, report)
+                events += more
+            for fill in self.unmatched.of(order):
+                order, more = self._attach(order, fill)
                 events += more
             for event in events:
                 if event.event_type in _ALARMS:
                     log.error(
                         "ALARM account %s: %s of order %s", self.account, event.event_type, order_id
                     )
-            if order.is_open and any(is_missing_fills(order, report) for report in stamped):
+            if self.book.find(order_id) is not None and any(
+                order.is_open and is_missing_fills(order, report) for report in stamped
+            ):
                 # Until the resolver has asked: a close that waits for these fills is not told again.
                 self.to_ask.add(order_id)
                 self.wake_resolver.set()
@@ -538,6 +560,18 @@ class Account:
             return order, events
 
         return await self.commit(order_id, change, claim=claim)
+
+    def _apply(self, order: Order, report: ExecutionReport) -> Outcome:
+        if report.exec_type is ExecType.TRADE and not report.inferred and len(self.unmatched):
+            fill = self.unmatched.find(order, report)
+            if fill is not None:
+                # It is in the stream already, from when nobody knew whose it was.
+                return self._attach(order, fill)
+        return apply(order, report)
+
+    def _attach(self, order: Order, fill: Fill) -> Outcome:
+        self.unmatched.remove(fill)
+        return attach(order, fill, time_ns=self.clock.time_ns())
 
     async def on_report(self, report: ExecutionReport) -> None:
         """Apply a report from the stream or an answer to whatever order it is about.
@@ -556,10 +590,14 @@ class Account:
                     venue_order_id=report.venue_order_id,
                 )
             )
-            if known is None:
+            # Its order may have been given a name meanwhile.
+            order_id = self.book.match(report)
+            if order_id is None and known is None:
                 await self._on_stranger(report)
                 return
-            order_id = known.order.order_id
+            if order_id is None:
+                assert known is not None
+                order_id = known.order.order_id
         await self.apply_received(order_id, [report])
 
     async def _on_stranger(self, report: ExecutionReport) -> None:
@@ -598,11 +636,22 @@ class Account:
             evidence=Evidence(kind=EvidenceKind.FILL),
             transact_time_ns=report.transact_time_ns,
         )
+        if self.unmatched.is_known(fill):
+            return
+        self.unmatched.begin(fill)
         try:
             # A replay is no fault: nothing was decided on a state of ours.
-            await self.put(Entry(account_id=self.record.account_id, events=(event,)))
+            result = await self.put(Entry(account_id=self.record.account_id, events=(event,)))
         except StoreError as e:
             raise Unavailable(f"the fill could not be stored: {e}", reason=e.reason) from e
+        else:
+            if isinstance(result, Stored):
+                stored = result.events[-1].fill
+                assert stored is not None
+                self.unmatched.add(stored)
+                self.wake_reconciler.set()
+        finally:
+            self.unmatched.end(fill)
 
     def received(self, report: ExecutionReport) -> ExecutionReport:
         """Return the report with the time of its receipt, checked and cleaned.
@@ -650,10 +699,13 @@ class Account:
             await self._quiet.wait()
         known = await self.store.list_known_open(self.record.account_id)
         head = await self.store.get_head(self.account)
+        unmatched = await self._list_unmatched(head)
         # Nothing suspends from here to `load`: an entry made from what we forget would be stored.
         self.store.readmit(self.record.account_id)
         self.failed.clear()
+        known = [one for one in known if one.order.origin is Origin.GATEWAY]
         self.book.load(known)
+        self.unmatched.load(unmatched)
         self._on_head(self.account, head)
         self.identities = {
             k.order.order_id: LOST
@@ -686,6 +738,18 @@ class Account:
         self.wake_resolver.set()
         self.wake_queue.set()
 
+    async def _list_unmatched(self, head: Head) -> Sequence[Fill]:
+        found: list[Fill] = []
+        after = max(0, head.seq - _UNMATCHED_WITHIN)
+        while True:
+            page = await self.store.list_unmatched_fills(
+                self.record.account_id, after_seq=after, limit=_PAGE
+            )
+            found = [*found, *page][-UNMATCHED_MAX:]
+            if len(page) < _PAGE:
+                return found
+            after = page[-1].seq
+
     def not_sent(
         self, why: str, *, reason: str = "NEVER_REACHED_VENUE"
     ) -> Callable[[Order], Outcome]:
@@ -702,6 +766,9 @@ class Account:
 
 
 _copy_event = copier(OrderEvent)
+_PAGE = 1000
+_UNMATCHED_WITHIN = 50_000
+"""Among so many of the latest events, fills that found no order are remembered."""
 _ALARMS = (EventType.REVIVED, EventType.OVERFILL)
 
 

@@ -17,6 +17,7 @@ from uuid import UUID, uuid4
 
 from tradegw.engine.account import Account, AccountSettings, AccountState, Meter
 from tradegw.engine.crash import CrashPoint, reach
+from tradegw.engine.external import Externals
 from tradegw.engine.feed import run_account
 from tradegw.engine.fingerprint import fingerprint, fingerprint_order
 from tradegw.engine.guard import AccountGuard, Lane, Traffic
@@ -59,6 +60,7 @@ from tradegw.model import (
     ReplaceTerms,
     Side,
     TimeInForce,
+    VenueOrderId,
 )
 from tradegw.model.numbers import ZERO
 from tradegw.plugins import Plugins
@@ -102,6 +104,7 @@ class _Member:
     plan: AccountPlan
     account: Account
     desk: HoldingDesk
+    externals: Externals
     task: asyncio.Task[None]
     requests: set[asyncio.Task[Any]] = field(default_factory=set[asyncio.Task[Any]])
 
@@ -231,6 +234,7 @@ class Engine:
         if plan.settings.limits.max_orders_per_day is not None:
             await self._count_today(account)
         desk = HoldingDesk(account)
+        externals = Externals(account)
         account.guard.on_close(account.wake_all)
         task = self._group.create_task(
             run_account(
@@ -240,10 +244,13 @@ class Engine:
                 rng=self._rng,
                 queue=Queue(account, desk, self._rng).run,
                 resend=desk.resend,
+                externals=externals,
             ),
             name=f"account {name}",
         )
-        self._members[name] = _Member(plan=plan, account=account, desk=desk, task=task)
+        self._members[name] = _Member(
+            plan=plan, account=account, desk=desk, externals=externals, task=task
+        )
 
     async def _count_today(self, account: Account) -> None:
         """Count the orders of today that may have reached the venue: a restart forgives nothing."""
@@ -360,10 +367,7 @@ class Engine:
         order_id = order.order_id
 
         async def run(claim: Claim) -> Order | KeyTaken:
-            if not order.is_open:
-                raise Conflict(
-                    f"order {order_id} is {order.ord_status} already", reason="ORDER_CLOSED"
-                )
+            _check_commandable(order)
             member = self._member(order.account)
             return await member.carry_out(member.desk.cancel(order_id, claim))
 
@@ -375,10 +379,7 @@ class Engine:
         order_id = order.order_id
 
         async def run(claim: Claim) -> Order | KeyTaken:
-            if not order.is_open:
-                raise Conflict(
-                    f"order {order_id} is {order.ord_status} already", reason="ORDER_CLOSED"
-                )
+            _check_commandable(order)
             member = self._member(order.account)
             return await member.carry_out(member.desk.replace(order_id, terms, claim))
 
@@ -544,6 +545,59 @@ class Engine:
 
         digest = fingerprint("resolve", {"order_id": order_id, "outcome": outcome})
         return await self._once(order.account, key, digest, "resolve", run)
+
+    async def adopt(
+        self,
+        account: str,
+        venue_order_ids: Sequence[VenueOrderId],
+        *,
+        by: str,
+        why: str,
+        key: str | None,
+    ) -> Sequence[Order]:
+        """Make open orders of an account ours that the record does not know as such; see `Gateway.adopt`."""
+        if not by or not why:
+            raise InvalidOrder("say by whom and why", reason="INVALID_FIELD")
+        member = self._member(account)
+        work = self._adopt(member, venue_order_ids, by=by, why=why, key=key)
+        return await self._owned(member.carry_out(work))
+
+    async def _adopt(
+        self,
+        member: _Member,
+        venue_order_ids: Sequence[VenueOrderId],
+        *,
+        by: str,
+        why: str,
+        key: str | None,
+    ) -> Sequence[Order]:
+        name = member.account.account
+        digest = fingerprint("adopt", {"account": name, "venue_order_ids": list(venue_order_ids)})
+        known = None if key is None else await self.store.find_claim(name, key)
+        if known is not None:
+            _check_same(known, digest)
+            order_ids = [OrderId(UUID(text)) for text in json.loads(known.result)]
+        else:
+            try:
+                order_ids = await member.externals.choose(member.account.admit(), venue_order_ids)
+            except VenueError as e:
+                raise Unavailable(
+                    f"the venue does not tell its open orders: {e}", reason="VENUE_UNAVAILABLE"
+                ) from e
+            claim = Claim(
+                scope=name,
+                idempotency_key=key or uuid4().hex,
+                fingerprint=digest,
+                operation="adopt",
+                result=json.dumps([str(order_id) for order_id in order_ids]),
+                created_time_ns=self.clock.time_ns(),
+            )
+            taken = await self.store.put_claim(claim)
+            if taken is not None:
+                _check_same(taken.claim, digest)
+                order_ids = [OrderId(UUID(text)) for text in json.loads(taken.claim.result)]
+        log.warning("ADOPT of %d orders of %s by %s: %s", len(order_ids), name, by, why)
+        return [await member.externals.adopt(order_id, by=by, why=why) for order_id in order_ids]
 
     async def get_order(self, order_id: OrderId) -> Order:
         """Return an order as stored.
@@ -810,6 +864,17 @@ def _was_granted(order: Order) -> bool:
         and order.reason != "NEVER_REACHED_VENUE"
     )
     return order.origin is Origin.GATEWAY and not is_denied
+
+
+def _check_commandable(order: Order) -> None:
+    if not order.is_open:
+        raise Conflict(
+            f"order {order.order_id} is {order.ord_status} already", reason="ORDER_CLOSED"
+        )
+    if order.origin is Origin.EXTERNAL:
+        raise Conflict(
+            f"order {order.order_id} is not ours; adopt it first", reason="EXTERNAL_ORDER"
+        )
 
 
 def _derived(key: str, part: str) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import random
 from collections.abc import Awaitable, Callable
@@ -12,10 +11,12 @@ from dataclasses import replace
 
 from tradegw.engine.account import Account, AccountState
 from tradegw.engine.crash import CrashPoint, reach
+from tradegw.engine.external import Externals
 from tradegw.engine.guard import DeadManSwitch, GuardedPlugins
-from tradegw.engine.resolver import ASK_AT_ONCE_MAX, Resolver, within
+from tradegw.engine.reconciler import Reconciler
+from tradegw.engine.resolver import Resolver, within
 from tradegw.errors import Unavailable, VenueError
-from tradegw.model import Balance, ExecutionReport, Order, OrderId
+from tradegw.model import Balance, ExecutionReport, OrderId
 from tradegw.plugins import AccountPlugins
 from tradegw.venue import (
     BalanceUpdate,
@@ -43,6 +44,7 @@ LONGEST_WAIT_S = 5.0
 CLOCK_EVERY_S = 30.0
 BALANCES_EVERY_S = 0.5
 RECONCILE_EVERY_S = 60.0
+SILENT_EVERY_S = 15.0
 
 
 async def run_account(
@@ -53,16 +55,18 @@ async def run_account(
     rng: random.Random,
     queue: Callable[[], Awaitable[None]],
     resend: Callable[[OrderId], Awaitable[None]],
+    externals: Externals,
 ) -> None:
     """Keep one account alive until cancelled: its venue open, its stream read, its doubts resolved.
 
     Args:
         queue: Looks after what waits for the venue, whether or not it is open.
         resend: Sends a placement in doubt once more, if that is allowed.
+        externals: What is known of orders that are not ours.
 
     A part that fails is logged and begun again, and takes no other part with it.
     """
-    feed = _Feed(account, rng, resend)
+    feed = _Feed(account, rng, resend, externals)
     async with asyncio.TaskGroup() as group:
         group.create_task(_forever(account, "store watch", account.watch_store))
         group.create_task(_forever(account, "queue", queue))
@@ -97,12 +101,15 @@ class _Feed:
         account: Account,
         rng: random.Random,
         resend: Callable[[OrderId], Awaitable[None]],
+        externals: Externals,
     ) -> None:
         self._account = account
         self._rng = rng
         self._resolver = Resolver(account, rng, resend)
+        self._reconciler = Reconciler(account, self._resolver, externals)
         self._last_update_ns = 0
         self._is_live = False
+        self._has_spoken = False
         self._balances_changed = asyncio.Event()
         self._positions_changed = False
         self._wait_s = FIRST_WAIT_S
@@ -178,6 +185,7 @@ class _Feed:
 
     async def _on_item(self, item: StreamItem) -> None:
         account = self._account
+        self._has_spoken = True
         match item:
             case StreamReady():
                 await self._on_ready(item)
@@ -216,6 +224,7 @@ class _Feed:
     def _on_gap(self, why: str) -> None:
         account = self._account
         self._is_live = False
+        self._reconciler.on_gap()
         if account.state is AccountState.READY:
             account.set_state(AccountState.RECONCILING, why)
 
@@ -259,10 +268,12 @@ class _Feed:
     async def _reconcile_when_asked(self, plugins: AccountPlugins) -> None:
         account = self._account
         while True:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(RECONCILE_EVERY_S):
-                    await account.wake_reconciler.wait()
+            if not account.wake_reconciler.is_set():
+                # Streams drop reports while they look healthy, and a silent one may be dead.
+                wait_s = RECONCILE_EVERY_S if self._has_spoken else SILENT_EVERY_S
+                await account.sleep_or(wait_s, account.wake_reconciler)
             account.wake_reconciler.clear()
+            self._has_spoken = False
             if not self._is_live:
                 continue
             try:
@@ -284,37 +295,17 @@ class _Feed:
         if account.state is AccountState.READY:
             # The stream may have lost some of these while it looked healthy.
             await self._load_balances(plugins)
-            await self._ask_all(plugins)
+            await self._reconciler.ask_all(plugins)
+            await self._reconciler.catch_up(plugins)
             return
         account.set_state(AccountState.RECONCILING, "asking the venue about every open order")
         await self._sample_clock(plugins)
         await self._load_balances(plugins)
-        await self._ask_all(plugins)
+        await self._reconciler.ask_all(plugins)
         reach(CrashPoint.RECONCILED_NOT_READY)
         if self._is_live and not account.failed.is_set():
             account.set_state(AccountState.READY)
-
-    async def _ask_all(self, plugins: AccountPlugins) -> None:
-        account = self._account
-        places = asyncio.Semaphore(ASK_AT_ONCE_MAX)
-        unasked: list[Order] = []
-
-        async def one(order: Order) -> None:
-            async with places:
-                try:
-                    await self._resolver.ask(plugins, order.order_id)
-                except Exception as e:  # noqa: BLE001  Whatever it is, the others are asked.
-                    log.info(
-                        "account %s: no answer about %s: %s", account.account, order.order_id, e
-                    )
-                    unasked.append(order)
-
-        # Commands in flight are about to be answered; asking would race with that.
-        in_flight = {order_id for order_id, _ in account.in_flight}
-        open_orders = [o for o in account.book if o.is_open and o.order_id not in in_flight]
-        await asyncio.gather(*(one(order) for order in open_orders))
-        if unasked:
-            raise VenueError(f"{len(unasked)} open orders could not be asked about")
+            await self._reconciler.catch_up(plugins)
 
     # --- small upkeep ---------------------------------------------------------------------------
 

@@ -31,7 +31,16 @@ TEXT_MAX = 500
 _NAME_MAX = 128
 _TIME_MAX = 2**63
 
-_DECIMALS = ("cum_qty", "order_qty", "price", "trigger_price", "last_qty", "last_px", "fee")
+_DECIMALS = (
+    "cum_qty",
+    "avg_px",
+    "order_qty",
+    "price",
+    "trigger_price",
+    "last_qty",
+    "last_px",
+    "fee",
+)
 _NAMES = ("venue_order_id", "venue_client_order_id", "trade_id", "symbol", "fee_asset")
 _TIMES = ("transact_time_ns", "received_time_ns")
 _read_decimals = attrgetter(*_DECIMALS)

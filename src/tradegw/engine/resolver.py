@@ -23,6 +23,7 @@ from tradegw.engine.absence import (
 )
 from tradegw.engine.account import NS_PER_S, Account, AccountState
 from tradegw.engine.crash import CrashPoint, reach
+from tradegw.engine.inferring import infer
 from tradegw.errors import OutcomeUnknown, Unavailable
 from tradegw.model import (
     CommandKind,
@@ -38,7 +39,7 @@ from tradegw.model import (
 from tradegw.model.lifecycle import is_missing_fills
 from tradegw.plugins import AccountPlugins
 from tradegw.ports import VenueOrderRef
-from tradegw.venue import Capabilities, FetchFills, FetchOrder, VenueTime
+from tradegw.venue import Capabilities, FetchFills, FetchOrder, FillReporting, VenueTime
 
 __all__ = ["ASK_AT_ONCE_MAX", "Resolver", "within"]
 
@@ -64,6 +65,7 @@ class Resolver:
         self._rng = rng
         self._resend = resend
         self._past: dict[OrderId, tuple[int, int]] = {}
+        self._missing: dict[OrderId, int] = {}
         self._waits: dict[OrderId, float] = {}
         self._due_ns: dict[OrderId, int] = {}
 
@@ -92,6 +94,7 @@ class Resolver:
         self._due_ns = {i: due for i, due in self._due_ns.items() if i in pending}
         self._waits = {i: wait for i, wait in self._waits.items() if i in pending}
         self._past = {i: past for i, past in self._past.items() if i in pending}
+        self._missing = {i: since for i, since in self._missing.items() if i in pending}
         if not pending:
             return None
         now_ns = self._account.clock.time_ns()
@@ -185,7 +188,8 @@ class Resolver:
             named = (report.venue_order_id for report in reports if report.venue_order_id)
             fills, _ = await self._fetch_fills(venue, order, ref, next(named, None))
             if fills:
-                await account.apply_reports(order_id, fills)
+                order = await account.apply_reports(order_id, fills)
+            await self._infer(venue, order, reports)
         order = await account.apply_reports(order_id, reports)
         if not order.is_open:
             return
@@ -211,6 +215,28 @@ class Resolver:
                         )
                     ],
                 )
+
+    async def _infer(
+        self, venue: AccountPlugins, order: Order, reports: Sequence[ExecutionReport]
+    ) -> None:
+        """Infer what the venue counts and does not show, where that is all that it will ever say."""
+        account = self._account
+        missing = [report for report in reports if is_missing_fills(order, report)]
+        if not missing:
+            self._missing.pop(order.order_id, None)
+            return
+        if venue.account.capabilities.fills is not FillReporting.CUMULATIVE:
+            now_ns = account.clock.time_ns()
+            since_ns = self._missing.setdefault(order.order_id, now_ns)
+            if now_ns - since_ns < int(account.settings.fill_wait_s * NS_PER_S):
+                return
+        inferred = infer(order, missing[-1])
+        if inferred is not None:
+            log.warning(
+                "account %s: a fill of order %s is inferred", account.account, order.order_id
+            )
+            self._missing.pop(order.order_id, None)
+            await account.apply_reports(order.order_id, [inferred])
 
     def _is_command_over(
         self, ref: VenueOrderRef, as_of: VenueTime, capabilities: Capabilities

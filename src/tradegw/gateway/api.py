@@ -414,6 +414,33 @@ class Gateway(Protocol):
         """
         ...
 
+    async def adopt(
+        self,
+        account: str,
+        venue_order_ids: Sequence[str] = (),
+        *,
+        by: str,
+        why: str,
+        idempotency_key: str | None = None,
+    ) -> Sequence[Order]:
+        """Make open orders at the venue ours that the record does not know as ours.
+
+        For a record that was lost: they come under new order ids, with their fills. Who and why is kept.
+
+        Args:
+            venue_order_ids: The venue's names of them. Default: every open order whose client id carries this
+                gateway's tag.
+
+        Returns:
+            What was adopted. Orders that were ours already are left out.
+
+        Raises:
+            NotFound: The venue holds no open order of such a name.
+            InvalidOrder: One has no client id at the venue, so that it could not be commanded.
+            Unavailable: The account does not take orders, or the venue does not tell.
+        """
+        ...
+
     async def aclose(self) -> None:
         """Stop taking orders, wait for answers, and let go of everything. Safe to call twice."""
         ...

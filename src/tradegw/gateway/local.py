@@ -212,6 +212,25 @@ class LocalGateway:
             _uuid(order_id), outcome=status, by=by, why=why, key=idempotency_key
         )
 
+    async def adopt(
+        self,
+        account: str,
+        venue_order_ids: Sequence[str] = (),
+        *,
+        by: str,
+        why: str,
+        idempotency_key: str | None = None,
+    ) -> Sequence[Order]:
+        """Make open orders at the venue ours; see `Gateway.adopt`."""
+        _check_key(idempotency_key)
+        return await self.engine.adopt(
+            account,
+            [VenueOrderId(name) for name in venue_order_ids],
+            by=by,
+            why=why,
+            key=idempotency_key,
+        )
+
     async def close_position(
         self, account: str, symbol: str, *, idempotency_key: str | None = None
     ) -> Order | None:

@@ -6,7 +6,7 @@ from decimal import Decimal
 from typing import Final, TypedDict, Unpack
 
 from tradegw.model.copying import copier, setters
-from tradegw.model.enums import CommandKind, EventType, EvidenceKind, OrdStatus
+from tradegw.model.enums import CommandKind, EventType, EvidenceKind, OrdStatus, Origin
 from tradegw.model.ids import TradeId, VenueOrderId
 from tradegw.model.orders import Fill, InDoubt, Order, ReplaceTerms
 from tradegw.model.reports import Evidence, OrderEvent
@@ -31,6 +31,7 @@ class OrderChange(TypedDict, total=False):
     leaves_qty: Decimal
     cum_quote: Decimal
     avg_px: Decimal | None
+    origin: Origin
     triggered: bool
     acknowledged: bool
     closed_by: EvidenceKind | None

@@ -45,6 +45,7 @@ class ExecutionReport:
         ord_status: How the order stands at the venue, for `ORDER_STATUS`.
         cum_qty: Filled so far by the venue's count. A count above ours means a fill that we missed.
         trade_id: The venue's name of the fill, for `TRADE`.
+        avg_px: Average price of what is filled, where the venue says so; prices inferred fills.
         order_qty: Total size at the venue, for `REPLACED` and `ORDER_STATUS`.
         fee: Positive is paid.
         final: False when the venue may still take it back (dYdX best effort).
@@ -61,6 +62,7 @@ class ExecutionReport:
     side: Side | None = None
     ord_status: OrdStatus | None = None
     cum_qty: Decimal | None = None
+    avg_px: Decimal | None = None
     order_qty: Decimal | None = None
     price: Decimal | None = None
     trigger_price: Decimal | None = None
@@ -89,6 +91,7 @@ class OrderEvent:
         order: The order as it stands after the event; None for events of the account.
         fill: What moved, for `TRADE`, `TRADE_CORRECT` and `UNMATCHED_FILL`.
         late: True when it came after the order had closed for good.
+        attaches: Number of the `UNMATCHED_FILL` whose fill is this order's, for `FILL_ATTACHED`.
         time_ns: When we recorded it, by our clock.
         transact_time_ns: When it happened, by the venue's clock; 0 when the venue did not say.
         request_id: The request that caused it, when one did.
@@ -109,6 +112,7 @@ class OrderEvent:
     transact_time_ns: int = 0
     request_id: str = ""
     trace_id: str = ""
+    attaches: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -379,6 +379,19 @@ class Reads:
         )
         return list(merged)[:limit]
 
+    async def list_unmatched_fills(
+        self, account_id: AccountId, after_seq: int, limit: int
+    ) -> Sequence[Fill]:
+        account = await self._accounts.name(self._queries, account_id)
+        rows = await self._queries.list_unattached_fills_after(
+            account_id=account_id, after_seq=_clamp(after_seq), limit_rows=limit
+        )
+        return [to_unmatched_fill(row, account) for row in rows]
+
+    async def list_watermarks(self, account_id: AccountId) -> Mapping[str, int]:
+        rows = await self._queries.list_watermarks(account_id=account_id)
+        return {row.symbol: row.read_until_ns for row in rows}
+
     # --- events -----------------------------------------------------------------------------------
 
     async def list_events(self, where: EventFilter, limit: int) -> Sequence[OrderEvent]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from decimal import Decimal
 from typing import Protocol
 
@@ -51,6 +52,7 @@ from tradegw.store.codec import (
 )
 
 __all__ = [
+    "attach",
     "insert_claim",
     "insert_fill",
     "insert_order",
@@ -322,6 +324,11 @@ def to_fill(row: FillRow, account: AccountName) -> Fill:
 def to_unmatched_fill(row: UnmatchedFillRow, account: AccountName) -> Fill:
     """Read a fill that matches no order."""
     return _fill(row, account, None)
+
+
+def attach(fill: Fill, order: Order) -> Fill:
+    """Return an unmatched fill as that of the order that it found."""
+    return replace(fill, order_id=order.order_id, client_order_id=order.client_order_id)
 
 
 def _fill(row: _FillColumns, account: AccountName, order_id: OrderId | None) -> Fill:

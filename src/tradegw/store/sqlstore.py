@@ -108,6 +108,28 @@ class SqlStore(abc.ABC):
         """Store the positions that are given; others stay as they are."""
         await self._write(lambda q: writes.put_positions(q, account_id, positions))
 
+    async def put_watermark(
+        self, account_id: AccountId, symbol: str, *, read_until_ns: int
+    ) -> None:
+        """Remember until when, by the venue's clock, the fills of a symbol were read."""
+        await self._write(
+            lambda q: q.put_watermark(
+                account_id=account_id, symbol=symbol, read_until_ns=read_until_ns
+            )
+        )
+
+    async def list_watermarks(self, account_id: AccountId) -> Mapping[str, int]:
+        """Return until when fills were read, by symbol."""
+        return await self._look(lambda q: self._on(q).list_watermarks(account_id))
+
+    async def list_unmatched_fills(
+        self, account_id: AccountId, *, after_seq: int, limit: int
+    ) -> Sequence[Fill]:
+        """Return fills that have found no order yet, those with numbers above `after_seq`, in that order."""
+        return await self._read(
+            lambda q: self._on(q).list_unmatched_fills(account_id, after_seq, limit)
+        )
+
     async def put_halt(self, halt: Halt, claim: Claim | None = None) -> KeyTaken | None:
         """Store a halt, and the key that asked for it. A halt of the same scope is replaced."""
         return await self._write(lambda q: writes.put_halt(q, halt, claim))

@@ -18,7 +18,7 @@ from tradegw.model import Fill, Order, OrderEvent
 from tradegw.ports import AccountRecord, Head, Problem, ProblemKind
 from tradegw.store.codec import chain, decode_event
 from tradegw.store.pages import END
-from tradegw.store.rows import to_account, to_fill, to_order, to_unmatched_fill
+from tradegw.store.rows import attach, to_account, to_fill, to_order, to_unmatched_fill
 
 __all__ = ["verify"]
 
@@ -79,11 +79,14 @@ class _Chunk:
         )
         self.is_last = len(rows) < _CHUNK
         fills: dict[int, Fill] = {}
+        attached: list[OrderEvent] = []
         for row in rows:
             self._check_link(row)
             event = self._read(row)
             if event is not None and event.fill is not None:
                 fills[row.seq] = event.fill
+            if event is not None and event.attaches:
+                attached.append(event)
             self.head = Head(seq=row.seq, hash=row.hash)
         # Behind the last event there may be fills whose events were taken away.
         up_to = END if self.is_last else self.head.seq
@@ -100,6 +103,51 @@ class _Chunk:
             )
         ]
         self._compare(fills, stored)
+        await self._check_attached(queries, attached, up_to)
+
+    async def _check_attached(
+        self, queries: Queries, attached: Sequence[OrderEvent], up_to: int
+    ) -> None:
+        """Compare the fills that found their order later with the events that say so."""
+        account_id, account = self._account.account_id, self._account.account
+        for row in await queries.list_attached_fills_after(
+            account_id=account_id, after_seq=self._after, up_to_seq=up_to, limit_rows=END
+        ):
+            fill = to_fill(row, account)
+            story = await queries.list_events_of_order(
+                account_id=account_id, order_id=row.order_id, after_seq=row.seq, limit_rows=END
+            )
+            if not any(decode_event(told.payload).attaches == row.seq for told in story):
+                self._add(
+                    ProblemKind.UNEXPECTED_ROW,
+                    row.seq,
+                    f"fill {fill.trade_id} was given to order {fill.order_id} by no event",
+                )
+        for event in attached:
+            came = await queries.find_unmatched_fill(account_id=account_id, seq=event.attaches)
+            rows = await queries.list_attached_fills_after(
+                account_id=account_id,
+                after_seq=event.attaches - 1,
+                up_to_seq=event.attaches,
+                limit_rows=1,
+            )
+            if came is None or event.order is None or not rows:
+                self._add(
+                    ProblemKind.FILL_MISSING,
+                    event.attaches,
+                    f"a fill was given to order {event.order_id}, and is not there",
+                )
+                continue
+            told, found = (
+                attach(to_unmatched_fill(came, account), event.order),
+                to_fill(rows[0], account),
+            )
+            if told != found:
+                self._add(
+                    ProblemKind.FILL_DIFFERS,
+                    event.attaches,
+                    f"fill {found.trade_id} of order {found.order_id}: {_difference(told, found)}",
+                )
 
     def _check_link(self, row: ListOrderEventsRow) -> None:
         if row.seq != self.head.seq + 1:

@@ -9,10 +9,21 @@ from collections.abc import Sequence
 
 from tradegw._generated.queries import Queries
 from tradegw.errors import DuplicateClientOrderId, StoreCorrupt, UsageError
-from tradegw.model import AccountId, Balance, Fill, Halt, Instrument, Order, OrderId, Position
+from tradegw.model import (
+    AccountId,
+    Balance,
+    Fill,
+    Halt,
+    Instrument,
+    Order,
+    OrderEvent,
+    OrderId,
+    Position,
+)
 from tradegw.ports import AccountRecord, Claim, Entry, Head, KeyTaken, Replayed, Stored
 from tradegw.store.codec import chain, encode_event, normal, numbered
 from tradegw.store.rows import (
+    attach,
     insert_claim,
     insert_fill,
     insert_order,
@@ -20,6 +31,7 @@ from tradegw.store.rows import (
     put_ref,
     to_account,
     to_claim,
+    to_unmatched_fill,
     update_order,
 )
 
@@ -68,6 +80,8 @@ async def append(
         )
         head = Head(seq=event.seq, hash=digest)
         fill = event.fill
+        if event.attaches:
+            fill = await _attached(queries, entry.account_id, event)
         if fill is not None and not await _insert_fill(queries, entry.account_id, fill):
             return Replayed(order_id=fill.order_id, trade_id=fill.trade_id), head
     return Stored(events=events), head
@@ -100,6 +114,14 @@ async def _insert_fill(queries: Queries, account_id: AccountId, fill: Fill) -> i
     if fill.order_id is None:
         return await insert_unmatched_fill(queries, account_id, fill)
     return await insert_fill(queries, account_id, OrderId(fill.order_id), fill)
+
+
+async def _attached(queries: Queries, account_id: AccountId, event: OrderEvent) -> Fill:
+    """Return the fill that found its order, under the number with which it entered the stream."""
+    row = await queries.find_unmatched_fill(account_id=account_id, seq=event.attaches)
+    if row is None or event.order is None:
+        raise UsageError(f"event {event.seq} attaches {event.attaches}, which is no unmatched fill")
+    return attach(to_unmatched_fill(row, event.account), event.order)
 
 
 async def put_claim(queries: Queries, claim: Claim) -> KeyTaken | None:

@@ -120,6 +120,8 @@ class ScriptedExchange:
         garbage: What a garbled answer holds.
         query_errors: Raised by the next queries, one each; None lets one through.
         away: Raised by every request and query, while the exchange cannot be reached.
+        empty_listings: Whether listings of orders are empty, by mistake.
+        hidden_fills: Whether queries for fills find none.
         hidden_orders: Whether queries for orders find none; those for fills do.
         idempotent: Whether a placement under a known client id is answered with the order that is there.
         unreadable: An order about which a query is answered by nonsense.
@@ -158,6 +160,8 @@ class ScriptedExchange:
         self.garbage: object = "what?"
         self.query_errors: deque[Exception | None] = deque()
         self.away: Exception | None = None
+        self.empty_listings = False
+        self.hidden_fills = False
         self.hidden_orders = False
         self.idempotent = False
         self.unreadable: VenueClientOrderId | None = None

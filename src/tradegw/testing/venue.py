@@ -224,6 +224,8 @@ class ScriptedVenue(Venue):
                     return self._page([exchange.garbage])
                 found = [] if exchange.hidden_orders else self._named(query)
                 return self._page([exchange.status_of(o) for o in found][:1])
+            case FetchOpenOrders() | FetchHistory() if exchange.empty_listings:
+                return self._page([])
             case FetchOpenOrders():
                 found = [o for o in exchange.shown() if o.is_open]
                 return self._page([exchange.status_of(o) for o in found], query.cursor)
@@ -254,11 +256,15 @@ class ScriptedVenue(Venue):
         ]
 
     def _fills(self, query: FetchFills) -> list[ExecutionReport]:
+        if self.exchange.hidden_fills:
+            return []
         names = {o.venue_order_id for o in self._named(query)}
         return [
             trade
             for trade in self.exchange.trades
-            if trade.venue_order_id in names and trade.transact_time_ns >= query.since_ns
+            if trade.venue_order_id in names
+            and trade.transact_time_ns >= query.since_ns
+            and query.symbol in (None, trade.symbol)
         ]
 
     def _balance(self, asset: str) -> Balance:

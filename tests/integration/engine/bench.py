@@ -10,6 +10,7 @@ from dataclasses import replace
 from decimal import Decimal
 from enum import Enum
 from functools import partial
+from pathlib import Path
 from typing import Any, TypeVar
 from uuid import UUID
 
@@ -256,6 +257,14 @@ class Bench:
         """Crash, and start anew over what is stored."""
         await self.crash()
         return await self.start(is_ready=is_ready)
+
+    async def lose_record(self) -> LocalGateway:
+        """Crash, and start anew over an empty store: the disk is gone."""
+        await self.crash()
+        self._inner = None
+        for path in Path(self.url.removeprefix("sqlite:///")).parent.glob("bench.db*"):
+            path.unlink()
+        return await self.start()
 
     async def close(self) -> None:
         """Clean up after a test, and check the record."""

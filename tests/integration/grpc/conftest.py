@@ -410,6 +410,18 @@ class FakeGateway:
         self.calls.append(("resolve", (outcome, by, why, idempotency_key)))
         return await self.get_order(order_id)
 
+    async def adopt(
+        self,
+        account: str,
+        venue_order_ids: Sequence[str] = (),
+        *,
+        by: str,
+        why: str,
+        idempotency_key: str | None = None,
+    ) -> Sequence[Order]:
+        self.calls.append(("adopt", (account, tuple(venue_order_ids), by, why, idempotency_key)))
+        return []
+
     async def aclose(self) -> None:
         self.stop()
 

@@ -182,10 +182,16 @@ async def test_control(gateway: RemoteGateway, fake: Any) -> None:
         await gateway.resolve(order.order_id, outcome="maybe", by="me", why="I looked")
 
 
-async def test_what_the_gateway_cannot_do_yet_is_unimplemented(channel: grpc.aio.Channel) -> None:
+async def test_adopting_names_who_and_why(
+    gateway: RemoteGateway, fake: Any, channel: grpc.aio.Channel
+) -> None:
+    assert await gateway.adopt("paper", ["v1"], by="me", why="the disk is gone") == []
+    called = dict(fake.calls)["adopt"]
+    assert called[:4] == ("paper", ("v1",), "me", "the disk is gone")
+    assert called[4]
     with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await admin_pb2_grpc.AdminStub(channel).Adopt(admin_pb2.AdoptRequest())
-    assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
+        await admin_pb2_grpc.AdminStub(channel).Adopt(admin_pb2.AdoptRequest(account="paper"))
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
 
 
 async def test_errors_are_the_same_as_embedded(gateway: RemoteGateway) -> None:

@@ -29,6 +29,7 @@ from .rows import (
     ListOrdersRow,
     ListPositionsRow,
     ListVenueOrderRefsRow,
+    ListWatermarksRow,
     OrdersRow,
     PingRow,
     SchemaMigrationRow,
@@ -160,12 +161,27 @@ LIMIT $6
 """
 _LIST_FILLS_AFTER = """
 SELECT
-    account_id, order_id, trade_id, seq, venue, symbol, side, last_qty, last_px, client_order_id,
-    venue_order_id, fee, fee_asset, liquidity, inferred, corrects, transact_time_ns,
-    received_time_ns
-FROM fill
-WHERE account_id = $1 AND seq > $2 AND seq <= $3
-ORDER BY seq
+    f.account_id, f.order_id, f.trade_id, f.seq, f.venue, f.symbol, f.side, f.last_qty, f.last_px,
+    f.client_order_id, f.venue_order_id, f.fee, f.fee_asset, f.liquidity, f.inferred, f.corrects,
+    f.transact_time_ns, f.received_time_ns
+FROM fill AS f
+WHERE
+    f.account_id = $1 AND f.seq > $2 AND f.seq <= $3
+    AND NOT EXISTS (
+        SELECT 1 FROM unmatched_fill AS u WHERE u.account_id = f.account_id AND u.seq = f.seq
+    )
+ORDER BY f.seq
+LIMIT $4
+"""
+_LIST_ATTACHED_FILLS_AFTER = """
+SELECT
+    f.account_id, f.order_id, f.trade_id, f.seq, f.venue, f.symbol, f.side, f.last_qty, f.last_px,
+    f.client_order_id, f.venue_order_id, f.fee, f.fee_asset, f.liquidity, f.inferred, f.corrects,
+    f.transact_time_ns, f.received_time_ns
+FROM fill AS f
+JOIN unmatched_fill AS u ON u.account_id = f.account_id AND u.seq = f.seq
+WHERE f.account_id = $1 AND f.seq > $2 AND f.seq <= $3
+ORDER BY f.seq
 LIMIT $4
 """
 _PUT_HALT = """
@@ -390,6 +406,26 @@ WHERE account_id = $1 AND seq > $2 AND seq <= $3
 ORDER BY seq
 LIMIT $4
 """
+_LIST_UNATTACHED_FILLS_AFTER = """
+SELECT
+    u.account_id, u.symbol, u.side, u.venue_order_id, u.trade_id, u.seq, u.venue, u.last_qty,
+    u.last_px, u.client_order_id, u.fee, u.fee_asset, u.liquidity, u.inferred, u.corrects,
+    u.transact_time_ns, u.received_time_ns
+FROM unmatched_fill AS u
+WHERE
+    u.account_id = $1 AND u.seq > $2
+    AND NOT EXISTS (SELECT 1 FROM fill AS f WHERE f.account_id = u.account_id AND f.seq = u.seq)
+ORDER BY u.seq
+LIMIT $3
+"""
+_FIND_UNMATCHED_FILL = """
+SELECT
+    account_id, symbol, side, venue_order_id, trade_id, seq, venue, last_qty, last_px,
+    client_order_id, fee, fee_asset, liquidity, inferred, corrects, transact_time_ns,
+    received_time_ns
+FROM unmatched_fill
+WHERE account_id = $1 AND seq = $2
+"""
 _PUT_VENUE_ORDER_REF = """
 INSERT INTO venue_order_ref (
     order_id, generation, account_id, id_scope, venue_client_order_id, venue_order_id, order_qty,
@@ -430,6 +466,14 @@ JOIN orders AS o ON o.order_id = r.order_id
 WHERE r.account_id = $1 AND r.venue_order_id = $2::text
 ORDER BY o.created_time_ns DESC
 LIMIT 1
+"""
+_PUT_WATERMARK = """
+INSERT INTO watermark (account_id, symbol, read_until_ns)
+VALUES ($1, $2, $3)
+ON CONFLICT (account_id, symbol) DO UPDATE SET read_until_ns = excluded.read_until_ns
+"""
+_LIST_WATERMARKS = """
+SELECT symbol, read_until_ns FROM watermark WHERE account_id = $1 ORDER BY symbol
 """
 
 
@@ -694,10 +738,28 @@ class PostgresQueries:
         up_to_seq: int,
         limit_rows: int,
     ) -> list[FillRow]:
-        """An account's fills by the numbers of their events, after one and up to another."""
+        """An account's fills by the numbers of their events, after one and up to another. Those that came
+        without an order are in `unmatched_fill` as they came, and are left out.
+        """
         rows = await (
             await self._cursor.execute(
                 _LIST_FILLS_AFTER, (account_id, after_seq, up_to_seq, limit_rows)
+            )
+        ).fetchall()
+        return [FillRow(*row) for row in rows]
+
+    async def list_attached_fills_after(
+        self,
+        *,
+        account_id: UUID,
+        after_seq: int,
+        up_to_seq: int,
+        limit_rows: int,
+    ) -> list[FillRow]:
+        """The fills that found their order after they came, by the numbers with which they came."""
+        rows = await (
+            await self._cursor.execute(
+                _LIST_ATTACHED_FILLS_AFTER, (account_id, after_seq, up_to_seq, limit_rows)
             )
         ).fetchall()
         return [FillRow(*row) for row in rows]
@@ -1233,13 +1295,38 @@ class PostgresQueries:
         up_to_seq: int,
         limit_rows: int,
     ) -> list[UnmatchedFillRow]:
-        """An account's unmatched fills by the numbers of their events, after one and up to another."""
+        """Fills that came without an order, by the numbers of their events, after one and up to another."""
         rows = await (
             await self._cursor.execute(
                 _LIST_UNMATCHED_FILLS_AFTER, (account_id, after_seq, up_to_seq, limit_rows)
             )
         ).fetchall()
         return [UnmatchedFillRow(*row) for row in rows]
+
+    async def list_unattached_fills_after(
+        self,
+        *,
+        account_id: UUID,
+        after_seq: int,
+        limit_rows: int,
+    ) -> list[UnmatchedFillRow]:
+        """Those of them that have found no order since. The others are in `fill` too, by the same number."""
+        rows = await (
+            await self._cursor.execute(
+                _LIST_UNATTACHED_FILLS_AFTER, (account_id, after_seq, limit_rows)
+            )
+        ).fetchall()
+        return [UnmatchedFillRow(*row) for row in rows]
+
+    async def find_unmatched_fill(
+        self,
+        *,
+        account_id: UUID,
+        seq: int,
+    ) -> UnmatchedFillRow | None:
+        """One unmatched fill, by the number of its event, whether or not it found its order since."""
+        row = await (await self._cursor.execute(_FIND_UNMATCHED_FILL, (account_id, seq))).fetchone()
+        return None if row is None else UnmatchedFillRow(*row)
 
     async def put_venue_order_ref(
         self,
@@ -1312,3 +1399,22 @@ class PostgresQueries:
             )
         ).fetchone()
         return None if row is None else FindOrderIdByVenueOrderIdRow(*row)
+
+    async def put_watermark(
+        self,
+        *,
+        account_id: UUID,
+        symbol: str,
+        read_until_ns: int,
+    ) -> None:
+        """Remember until when an account's fills of a symbol were read."""
+        await self._cursor.execute(_PUT_WATERMARK, (account_id, symbol, read_until_ns))
+
+    async def list_watermarks(
+        self,
+        *,
+        account_id: UUID,
+    ) -> list[ListWatermarksRow]:
+        """Until when an account's fills were read, by symbol."""
+        rows = await (await self._cursor.execute(_LIST_WATERMARKS, (account_id,))).fetchall()
+        return [ListWatermarksRow(*row) for row in rows]

@@ -31,6 +31,7 @@ from .rows import (
     ListOrdersRow,
     ListPositionsRow,
     ListVenueOrderRefsRow,
+    ListWatermarksRow,
     OrdersRow,
     PingRow,
     SchemaMigrationRow,
@@ -217,7 +218,20 @@ class Queries(Protocol):
         up_to_seq: int,
         limit_rows: int,
     ) -> list[FillRow]:
-        """An account's fills by the numbers of their events, after one and up to another."""
+        """An account's fills by the numbers of their events, after one and up to another. Those that came
+        without an order are in `unmatched_fill` as they came, and are left out.
+        """
+        ...
+
+    async def list_attached_fills_after(
+        self,
+        *,
+        account_id: UUID,
+        after_seq: int,
+        up_to_seq: int,
+        limit_rows: int,
+    ) -> list[FillRow]:
+        """The fills that found their order after they came, by the numbers with which they came."""
         ...
 
     async def put_halt(
@@ -570,7 +584,26 @@ class Queries(Protocol):
         up_to_seq: int,
         limit_rows: int,
     ) -> list[UnmatchedFillRow]:
-        """An account's unmatched fills by the numbers of their events, after one and up to another."""
+        """Fills that came without an order, by the numbers of their events, after one and up to another."""
+        ...
+
+    async def list_unattached_fills_after(
+        self,
+        *,
+        account_id: UUID,
+        after_seq: int,
+        limit_rows: int,
+    ) -> list[UnmatchedFillRow]:
+        """Those of them that have found no order since. The others are in `fill` too, by the same number."""
+        ...
+
+    async def find_unmatched_fill(
+        self,
+        *,
+        account_id: UUID,
+        seq: int,
+    ) -> UnmatchedFillRow | None:
+        """One unmatched fill, by the number of its event, whether or not it found its order since."""
         ...
 
     async def put_venue_order_ref(
@@ -616,4 +649,22 @@ class Queries(Protocol):
         venue_order_id: str,
     ) -> FindOrderIdByVenueOrderIdRow | None:
         """The order of which the venue knows an incarnation by this id; the newest if several have it."""
+        ...
+
+    async def put_watermark(
+        self,
+        *,
+        account_id: UUID,
+        symbol: str,
+        read_until_ns: int,
+    ) -> None:
+        """Remember until when an account's fills of a symbol were read."""
+        ...
+
+    async def list_watermarks(
+        self,
+        *,
+        account_id: UUID,
+    ) -> list[ListWatermarksRow]:
+        """Until when an account's fills were read, by symbol."""
         ...

@@ -341,3 +341,11 @@ class FindOrderIdByVenueOrderIdRow:
     """A row of `find_order_id_by_venue_order_id`."""
 
     order_id: UUID
+
+
+@dataclass(frozen=True, slots=True)
+class ListWatermarksRow:
+    """A row of `list_watermarks`."""
+
+    symbol: str
+    read_until_ns: int

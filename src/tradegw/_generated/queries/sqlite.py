@@ -31,6 +31,7 @@ from .rows import (
     ListOrdersRow,
     ListPositionsRow,
     ListVenueOrderRefsRow,
+    ListWatermarksRow,
     OrdersRow,
     PingRow,
     SchemaMigrationRow,
@@ -156,12 +157,27 @@ LIMIT ?
 """
 _LIST_FILLS_AFTER = """
 SELECT
-    account_id, order_id, trade_id, seq, venue, symbol, side, last_qty, last_px, client_order_id,
-    venue_order_id, fee, fee_asset, liquidity, inferred, corrects, transact_time_ns,
-    received_time_ns
-FROM fill
-WHERE account_id = ? AND seq > ? AND seq <= ?
-ORDER BY seq
+    f.account_id, f.order_id, f.trade_id, f.seq, f.venue, f.symbol, f.side, f.last_qty, f.last_px,
+    f.client_order_id, f.venue_order_id, f.fee, f.fee_asset, f.liquidity, f.inferred, f.corrects,
+    f.transact_time_ns, f.received_time_ns
+FROM fill AS f
+WHERE
+    f.account_id = ? AND f.seq > ? AND f.seq <= ?
+    AND NOT EXISTS (
+        SELECT 1 FROM unmatched_fill AS u WHERE u.account_id = f.account_id AND u.seq = f.seq
+    )
+ORDER BY f.seq
+LIMIT ?
+"""
+_LIST_ATTACHED_FILLS_AFTER = """
+SELECT
+    f.account_id, f.order_id, f.trade_id, f.seq, f.venue, f.symbol, f.side, f.last_qty, f.last_px,
+    f.client_order_id, f.venue_order_id, f.fee, f.fee_asset, f.liquidity, f.inferred, f.corrects,
+    f.transact_time_ns, f.received_time_ns
+FROM fill AS f
+JOIN unmatched_fill AS u ON u.account_id = f.account_id AND u.seq = f.seq
+WHERE f.account_id = ? AND f.seq > ? AND f.seq <= ?
+ORDER BY f.seq
 LIMIT ?
 """
 _PUT_HALT = """
@@ -382,6 +398,26 @@ WHERE account_id = ? AND seq > ? AND seq <= ?
 ORDER BY seq
 LIMIT ?
 """
+_LIST_UNATTACHED_FILLS_AFTER = """
+SELECT
+    u.account_id, u.symbol, u.side, u.venue_order_id, u.trade_id, u.seq, u.venue, u.last_qty,
+    u.last_px, u.client_order_id, u.fee, u.fee_asset, u.liquidity, u.inferred, u.corrects,
+    u.transact_time_ns, u.received_time_ns
+FROM unmatched_fill AS u
+WHERE
+    u.account_id = ? AND u.seq > ?
+    AND NOT EXISTS (SELECT 1 FROM fill AS f WHERE f.account_id = u.account_id AND f.seq = u.seq)
+ORDER BY u.seq
+LIMIT ?
+"""
+_FIND_UNMATCHED_FILL = """
+SELECT
+    account_id, symbol, side, venue_order_id, trade_id, seq, venue, last_qty, last_px,
+    client_order_id, fee, fee_asset, liquidity, inferred, corrects, transact_time_ns,
+    received_time_ns
+FROM unmatched_fill
+WHERE account_id = ? AND seq = ?
+"""
 _PUT_VENUE_ORDER_REF = """
 INSERT INTO venue_order_ref (
     order_id, generation, account_id, id_scope, venue_client_order_id, venue_order_id, order_qty,
@@ -423,6 +459,14 @@ WHERE r.account_id = ? AND r.venue_order_id = ?
 ORDER BY o.created_time_ns DESC
 LIMIT 1
 """
+_PUT_WATERMARK = """
+INSERT INTO watermark (account_id, symbol, read_until_ns)
+VALUES (?, ?, ?)
+ON CONFLICT (account_id, symbol) DO UPDATE SET read_until_ns = excluded.read_until_ns
+"""
+_LIST_WATERMARKS = """
+SELECT symbol, read_until_ns FROM watermark WHERE account_id = ? ORDER BY symbol
+"""
 
 
 class SqliteQueries:
@@ -433,7 +477,7 @@ class SqliteQueries:
 
     Args:
         connection: In autocommit mode (`isolation_level=None`), rows as plain tuples, and with
-            `cached_statements` above the number of queries here (47): a statement that the
+            `cached_statements` above the number of queries here (52): a statement that the
             connection forgot is parsed again.
     """
 
@@ -764,7 +808,9 @@ class SqliteQueries:
         up_to_seq: int,
         limit_rows: int,
     ) -> list[FillRow]:
-        """An account's fills by the numbers of their events, after one and up to another."""
+        """An account's fills by the numbers of their events, after one and up to another. Those that came
+        without an order are in `unmatched_fill` as they came, and are left out.
+        """
         return [
             FillRow(
                 UUID(row[0]),
@@ -788,6 +834,41 @@ class SqliteQueries:
             )
             for row in self._execute(
                 _LIST_FILLS_AFTER, (str(account_id), after_seq, up_to_seq, limit_rows)
+            )
+        ]
+
+    async def list_attached_fills_after(
+        self,
+        *,
+        account_id: UUID,
+        after_seq: int,
+        up_to_seq: int,
+        limit_rows: int,
+    ) -> list[FillRow]:
+        """The fills that found their order after they came, by the numbers with which they came."""
+        return [
+            FillRow(
+                UUID(row[0]),
+                UUID(row[1]),
+                row[2],
+                row[3],
+                row[4],
+                row[5],
+                row[6],
+                Decimal(row[7]),
+                Decimal(row[8]),
+                row[9],
+                row[10],
+                None if row[11] is None else Decimal(row[11]),
+                row[12],
+                row[13],
+                row[14] != 0,
+                row[15],
+                row[16],
+                row[17],
+            )
+            for row in self._execute(
+                _LIST_ATTACHED_FILLS_AFTER, (str(account_id), after_seq, up_to_seq, limit_rows)
             )
         ]
 
@@ -1401,7 +1482,7 @@ class SqliteQueries:
         up_to_seq: int,
         limit_rows: int,
     ) -> list[UnmatchedFillRow]:
-        """An account's unmatched fills by the numbers of their events, after one and up to another."""
+        """Fills that came without an order, by the numbers of their events, after one and up to another."""
         return [
             UnmatchedFillRow(
                 UUID(row[0]),
@@ -1426,6 +1507,71 @@ class SqliteQueries:
                 _LIST_UNMATCHED_FILLS_AFTER, (str(account_id), after_seq, up_to_seq, limit_rows)
             )
         ]
+
+    async def list_unattached_fills_after(
+        self,
+        *,
+        account_id: UUID,
+        after_seq: int,
+        limit_rows: int,
+    ) -> list[UnmatchedFillRow]:
+        """Those of them that have found no order since. The others are in `fill` too, by the same number."""
+        return [
+            UnmatchedFillRow(
+                UUID(row[0]),
+                row[1],
+                row[2],
+                row[3],
+                row[4],
+                row[5],
+                row[6],
+                Decimal(row[7]),
+                Decimal(row[8]),
+                row[9],
+                None if row[10] is None else Decimal(row[10]),
+                row[11],
+                row[12],
+                row[13] != 0,
+                row[14],
+                row[15],
+                row[16],
+            )
+            for row in self._execute(
+                _LIST_UNATTACHED_FILLS_AFTER, (str(account_id), after_seq, limit_rows)
+            )
+        ]
+
+    async def find_unmatched_fill(
+        self,
+        *,
+        account_id: UUID,
+        seq: int,
+    ) -> UnmatchedFillRow | None:
+        """One unmatched fill, by the number of its event, whether or not it found its order since."""
+        row = self._execute(_FIND_UNMATCHED_FILL, (str(account_id), seq)).fetchone()
+        return (
+            None
+            if row is None
+            else UnmatchedFillRow(
+                UUID(row[0]),
+                row[1],
+                row[2],
+                row[3],
+                row[4],
+                row[5],
+                row[6],
+                Decimal(row[7]),
+                Decimal(row[8]),
+                row[9],
+                None if row[10] is None else Decimal(row[10]),
+                row[11],
+                row[12],
+                row[13] != 0,
+                row[14],
+                row[15],
+                row[16],
+            )
+        )
 
     async def put_venue_order_ref(
         self,
@@ -1508,3 +1654,24 @@ class SqliteQueries:
             _FIND_ORDER_ID_BY_VENUE_ORDER_ID, (str(account_id), venue_order_id)
         ).fetchone()
         return None if row is None else FindOrderIdByVenueOrderIdRow(UUID(row[0]))
+
+    async def put_watermark(
+        self,
+        *,
+        account_id: UUID,
+        symbol: str,
+        read_until_ns: int,
+    ) -> None:
+        """Remember until when an account's fills of a symbol were read."""
+        self._execute(_PUT_WATERMARK, (str(account_id), symbol, read_until_ns))
+
+    async def list_watermarks(
+        self,
+        *,
+        account_id: UUID,
+    ) -> list[ListWatermarksRow]:
+        """Until when an account's fills were read, by symbol."""
+        return [
+            ListWatermarksRow(row[0], row[1])
+            for row in self._execute(_LIST_WATERMARKS, (str(account_id),))
+        ]

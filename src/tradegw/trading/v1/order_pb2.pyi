@@ -930,6 +930,7 @@ class OrderEvent(_message.Message):
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     TRACE_ID_FIELD_NUMBER: _builtins.int
     HASH_FIELD_NUMBER: _builtins.int
+    ATTACHES_FIELD_NUMBER: _builtins.int
     account: _builtins.str
     """Name of the account whose stream it is in. column: order_event.account_id."""
     seq: _builtins.int
@@ -957,6 +958,10 @@ class OrderEvent(_message.Message):
     hash: _builtins.bytes
     """Hash of the chain up to and with this event (32 bytes), for comparison with an anchor.
     Empty where it was not read from the record, as in live streams. column: order_event.hash.
+    """
+    attaches: _builtins.int
+    """Number of the UNMATCHED_FILL event whose fill is this order's, for FILL_ATTACHED; else 0.
+    column: in order_event.payload.
     """
     @_builtins.property
     def order(self) -> Global___Order:
@@ -991,10 +996,11 @@ class OrderEvent(_message.Message):
         request_id: _builtins.str = ...,
         trace_id: _builtins.str = ...,
         hash: _builtins.bytes = ...,
+        attaches: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_order_id", b"_order_id", "evidence", b"evidence", "fill", b"fill", "order", b"order", "order_id", b"order_id"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_order_id", b"_order_id", "account", b"account", "command", b"command", "event_type", b"event_type", "evidence", b"evidence", "fill", b"fill", "hash", b"hash", "late", b"late", "order", b"order", "order_id", b"order_id", "reason", b"reason", "request_id", b"request_id", "seq", b"seq", "text", b"text", "time_ns", b"time_ns", "trace_id", b"trace_id", "transact_time_ns", b"transact_time_ns"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_order_id", b"_order_id", "account", b"account", "attaches", b"attaches", "command", b"command", "event_type", b"event_type", "evidence", b"evidence", "fill", b"fill", "hash", b"hash", "late", b"late", "order", b"order", "order_id", b"order_id", "reason", b"reason", "request_id", b"request_id", "seq", b"seq", "text", b"text", "time_ns", b"time_ns", "trace_id", b"trace_id", "transact_time_ns", b"transact_time_ns"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__order_id: _TypeAlias = _typing.Literal["order_id"]  # noqa: Y015
     _WhichOneofArgType__order_id: _TypeAlias = _typing.Literal["_order_id", b"_order_id"]  # noqa: Y015

@@ -68,6 +68,7 @@ COMMANDS: Final[tuple[CommandInfo, ...]] = tuple(
         (_ACT, "resume", "control:resume", "Lift a halt."),
         (_ACT, "halts", "control:halts", "List the halts in force."),
         (_ACT, "resolve", "control:resolve", "Decide an order in doubt by hand."),
+        (_ACT, "adopt", "control:adopt", "Make open orders at a venue ours."),
         (
             _ACT,
             "doctor",

@@ -5,11 +5,12 @@ from __future__ import annotations
 import getpass
 import socket
 
+from tradegw.model import plain
 from tradegw.transports.cli.asking import Asking, connected, find_order_id, new_key, telling
 from tradegw.transports.cli.show import console, instant, print_json, show_order, show_table
 from tradegw.transports.cli.values import clean
 
-__all__ = ["halt", "halts", "resolve", "resume"]
+__all__ = ["adopt", "halt", "halts", "resolve", "resume"]
 
 _ASKING = Asking()
 
@@ -137,6 +138,60 @@ async def resolve(
                 order_id, outcome=outcome, by=by or _who(), why=why, idempotency_key=key
             )
     show_order(after, as_json=asking.json)
+
+
+async def adopt(
+    account: str,
+    /,
+    *,
+    why: str,
+    venue_order_id: list[str] | None = None,
+    by: str | None = None,
+    idempotency_key: str | None = None,
+    asking: Asking = _ASKING,
+) -> None:
+    """Make open orders at the venue ours, after the record was lost, or to take over what others placed.
+
+    For example:
+
+        tradegw adopt paper --why "the disk is gone; these were ours"
+
+        tradegw adopt paper --venue-order-id 4711 --why "placed by hand"
+
+    Args:
+        account: The account that they are in.
+        why: The reason, for the record.
+        venue_order_id: The venue's name of an order; may be given several times. Default: every open order
+            whose client id carries this gateway's tag.
+        by: Who asks. Default: the user of this terminal.
+        idempotency_key: Makes asking again safe. One is made when none is given.
+    """
+    key = idempotency_key or new_key()
+    with telling(key):
+        async with connected(asking) as gateway:
+            orders = await gateway.adopt(
+                account, venue_order_id or (), by=by or _who(), why=why, idempotency_key=key
+            )
+    if asking.json:
+        print_json({"orders": orders})
+    elif not orders:
+        console().print("nothing to adopt")
+    else:
+        show_table(
+            ["order", "venue order", "symbol", "side", "quantity", "price", "status"],
+            [
+                [
+                    str(order.order_id),
+                    clean(order.venue_order_id or ""),
+                    order.symbol,
+                    order.side,
+                    "" if order.order_qty is None else plain(order.order_qty),
+                    "" if order.price is None else plain(order.price),
+                    order.ord_status,
+                ]
+                for order in orders
+            ],
+        )
 
 
 def _who() -> str:

@@ -268,6 +268,27 @@ class RemoteGateway:
         answer = await self._ask(self._admin.Resolve, request, key)
         return order_of(answer.order)
 
+    async def adopt(
+        self,
+        account: str,
+        venue_order_ids: Sequence[str] = (),
+        *,
+        by: str,
+        why: str,
+        idempotency_key: str | None = None,
+    ) -> Sequence[Order]:
+        """Make open orders at the venue ours; see `Gateway.adopt`."""
+        key = idempotency_key or new_key()
+        request = admin.AdoptRequest(
+            account=account,
+            venue_order_ids=venue_order_ids,
+            by=by,
+            why=why,
+            idempotency_key=key,
+        )
+        answer = await self._ask(self._admin.Adopt, request, key)
+        return [order_of(order) for order in answer.orders]
+
     async def close_position(
         self, account: str, symbol: str, *, idempotency_key: str | None = None
     ) -> Order | None:

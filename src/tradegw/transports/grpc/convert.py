@@ -448,6 +448,7 @@ def write_event(event: OrderEvent) -> order_pb2.OrderEvent:
         late=event.late,
         request_id=event.request_id,
         trace_id=event.trace_id,
+        attaches=event.attaches,
     )
 
 
@@ -479,6 +480,7 @@ def read_event(message: order_pb2.OrderEvent) -> OrderEvent:
         transact_time_ns=message.transact_time_ns,
         request_id=message.request_id,
         trace_id=message.trace_id,
+        attaches=message.attaches,
     )
 
 

@@ -5,9 +5,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncIterator
-from typing import Any, NoReturn
-
-import grpc
+from typing import Any
 
 from tradegw.admin.v1 import admin_pb2 as admin
 from tradegw.admin.v1 import admin_pb2_grpc
@@ -272,9 +270,15 @@ class AdminServicer(admin_pb2_grpc.AdminServicer):
         )
         return admin.ResolveResponse(order=write_order(order))
 
-    async def Adopt(self, request: admin.AdoptRequest, context: Context) -> NoReturn:
-        # The gateway cannot adopt yet; saying so is better than an empty answer that looks like success.
-        await context.abort(grpc.StatusCode.UNIMPLEMENTED, "this gateway cannot adopt orders yet")
+    async def Adopt(self, request: admin.AdoptRequest, context: Context) -> admin.AdoptResponse:
+        orders = await self._gateway.adopt(
+            _required(request.account, "account"),
+            tuple(request.venue_order_ids),
+            by=_required(request.by, "by"),
+            why=_required(request.why, "why"),
+            idempotency_key=_key(request),
+        )
+        return admin.AdoptResponse(orders=[write_order(order) for order in orders])
 
     async def ListAccounts(
         self, request: admin.ListAccountsRequest, context: Context
