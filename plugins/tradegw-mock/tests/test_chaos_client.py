@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 import pytest
 from tradegw_mock import exchange as mock
+from tradegw_mock import hostfaults
 from tradegw_mock.chaos import FaultSpec
 from tradegw_mock.config import MockConfig
 from tradegw_mock.host import Host
@@ -555,6 +556,20 @@ async def test_closing_waits_for_no_delay() -> None:
         await until(world.door.close())
         with pytest.raises(OutcomeUnknown):
             await until(placing)
+
+
+async def test_what_is_held_back_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A flood through a delay costs no more memory than the bound; what is beyond is lost."""
+    monkeypatch.setattr(hostfaults, "HELD_BACK_MAX", 3)
+    async with reach_in_process() as reach:
+        await reach.inject("REQUEST_DELAYED", times=0, delay_s=2)
+        placing = [reach.placing(f"c{number}") for number in range(5)]
+        await eventually(lambda: sum(task.done() for task in placing) == 2)
+        await reach.advance(2)
+        async with asyncio.timeout(30):
+            outcomes = await asyncio.gather(*placing, return_exceptions=True)
+        assert sum(isinstance(outcome, OutcomeUnknown) for outcome in outcomes) == 2
+        assert len(await reach.fetched(FetchOpenOrders())) == 3
 
 
 # --- on record ------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import msgspec
 
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from tradegw_mock.host import Host
 
 __all__ = ["HostFaults"]
+
+HELD_BACK_MAX: Final = 10_000
+"""Requests and answers held back at a time; further ones are lost."""
 
 AnswerT = TypeVar("AnswerT")
 
@@ -140,8 +143,10 @@ class HostFaults:
         """Hold a request or its answer back.
 
         Raises:
-            Unanswered: Delays were ended: it is lost.
+            Unanswered: Delays were ended, or too many are held back already: it is lost.
         """
+        if len(self._delays) >= HELD_BACK_MAX:
+            raise Unanswered
         ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         sleeping = asyncio.ensure_future(self._sleep(seconds))
         self._delays.add(ended)

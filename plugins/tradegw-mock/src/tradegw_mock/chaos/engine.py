@@ -298,6 +298,8 @@ class Chaos:
     def canceled(self, target: Target) -> None:
         """Learn that a cancel was confirmed, of an order that could have filled (FILL_AFTER_CANCEL)."""
         assert target.order_id is not None
+        if len(self._late) >= _REMEMBERED_MAX:
+            return
         for fault in self._meeting(Point.CANCEL, target):
             if fault.spec.kind is FaultKind.FILL_AFTER_CANCEL and self._hit(fault, target):
                 late = LateFill(
