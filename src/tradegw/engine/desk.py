@@ -16,6 +16,7 @@ from tradegw.engine.context import REQUEST
 from tradegw.engine.crash import CrashPoint, is_armed, reach
 from tradegw.engine.guard import FREE, Permit, Rank
 from tradegw.engine.intake import clean
+from tradegw.engine.replacing import CAN_REPLACE, commanded
 from tradegw.engine.validate import check_capabilities, check_grid, check_replace
 from tradegw.errors import (
     CommitUnknown,
@@ -57,7 +58,6 @@ from tradegw.venue import (
     FetchReferencePrice,
     Operation,
     Replace,
-    ReplaceKind,
     Submit,
     TranslateContext,
     VenueAccount,
@@ -439,7 +439,7 @@ class Desk:
         """Ask the venue for other terms of an open order.
 
         Raises:
-            UnsupportedOrder: The venue cannot replace in place.
+            UnsupportedOrder: The venue cannot replace.
             Conflict: The order is closed, or another command is pending.
             InvalidOrder: The terms do not fit.
             Unavailable: Not now.
@@ -494,6 +494,7 @@ class Desk:
                 request_id=REQUEST.get().request_id,
                 trace_id=REQUEST.get().trace_id,
             ),
+            terms=terms,
             check=lambda order: self._check_replaceable(order, venue, terms),
         )
         if earlier is not None:
@@ -502,10 +503,8 @@ class Desk:
         return await self._send(order_id, CommandKind.REPLACE, request, permit)
 
     def _check_replaceable(self, order: Order, venue: AccountPlugins, terms: ReplaceTerms) -> None:
-        if venue.account.capabilities.replace is not ReplaceKind.IN_PLACE:
-            raise UnsupportedOrder(
-                f"venue {self._account.record.venue} cannot replace an order in place"
-            )
+        if venue.account.capabilities.replace not in CAN_REPLACE:
+            raise UnsupportedOrder(f"venue {self._account.record.venue} cannot replace an order")
         if order.pending is not None:
             raise Conflict(
                 f"order {order.order_id} waits for its {order.pending}", reason="COMMAND_PENDING"
@@ -520,6 +519,7 @@ class Desk:
         request: VenueRequest,
         change: Callable[[Order], Outcome],
         *,
+        terms: ReplaceTerms | None = None,
         check: Callable[[Order], None] | None = None,
     ) -> KeyTaken | Order | None:
         """Store that the venue is to be asked. None: it is to be sent now; else what to answer."""
@@ -536,7 +536,7 @@ class Desk:
                 order_id,
                 change,
                 claim=replace(claim, order_id=order_id, created_time_ns=account.clock.time_ns()),
-                ref=self._commanded_ref(order, request),
+                ref=self._commanded_ref(order, request, command, terms),
             )
         except Unavailable:
             await account.recovered.wait()
@@ -547,16 +547,26 @@ class Desk:
             return await account.commit(order_id, self._refused(command, unsent))
         return None
 
-    def _commanded_ref(self, order: Order, request: VenueRequest) -> VenueOrderRef:
+    def _commanded_ref(
+        self,
+        order: Order,
+        request: VenueRequest,
+        command: CommandKind = CommandKind.CANCEL,
+        terms: ReplaceTerms | None = None,
+    ) -> VenueOrderRef:
         """Return the order's incarnation with the validity of the command that goes to it."""
-        ref = self._account.book.ref(order.order_id)
+        account = self._account
+        ref = account.book.ref(order.order_id)
         assert ref is not None
-        valid_until_ns, valid_until_height = _valid_until(request)
-        return replace(
+        assert account.about is not None
+        return commanded(
             ref,
-            venue_order_id=order.venue_order_id,
-            command_valid_until_ns=valid_until_ns,
-            command_valid_until_height=valid_until_height,
+            order,
+            command,
+            account.about.capabilities.replace,
+            terms,
+            valid_until=_valid_until(request),
+            digest=request.digest,
         )
 
     async def _settled(self, order_id: OrderId, command: CommandKind) -> None:

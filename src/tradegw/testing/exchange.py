@@ -323,6 +323,8 @@ class ScriptedExchange:
         if order_qty <= placed.cum_qty:
             raise VenueRejected("filled already", reason="TOO_LATE")
         placed.order_qty, placed.price = order_qty, request.price or placed.price
+        if request.valid_until_height is not None:
+            placed.until_height = request.valid_until_height
         return self._told(self._report(ExecType.REPLACED, placed, CommandKind.REPLACE))
 
     def _open(self, client_id: VenueClientOrderId) -> Placed:
