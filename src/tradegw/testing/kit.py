@@ -354,6 +354,18 @@ class VenueConformance(ABC):
             assert {order.venue_client_order_id for order in orders} <= names
             assert all((r.ord_status or OrdStatus.REJECTED).is_open for r in listed)
 
+    async def test_vc42_open_orders_say_what_they_are(self) -> None:
+        """A listed order can be taken over by somebody who knows nothing of it: `tradegw adopt`."""
+        async with self._bench() as bench:
+            order = self._order(bench)
+            await bench.submit(order)
+            await self._settle(bench)
+            listed = await bench.pages(FetchOpenOrders())
+            (told,) = [r for r in listed if r.venue_client_order_id == order.venue_client_order_id]
+            assert told.venue_order_id
+            assert (told.symbol, told.side) == (order.symbol, order.side)
+            assert (told.order_qty, told.price) == (order.order_qty, order.price)
+
     async def test_vc36_an_order_is_cancelled(self) -> None:
         """The cancel is answered or told on the stream; then the order is open nowhere."""
         async with self._bench() as bench:
@@ -489,6 +501,26 @@ class VenueConformance(ABC):
                     venue_client_order_id=untouched.venue_client_order_id,
                 )
             )
+
+    async def test_vc53_fills_of_a_symbol_can_be_asked_for_since_a_time(self) -> None:
+        """`FetchFills` without an order gives every fill since then, under the same ids: the watermark's."""
+        async with self._bench() as bench:
+            if bench.capabilities.fills is not FillReporting.EACH:
+                pytest.skip("declared absent: fills with ids")
+            since_ns = (await bench.hooks.fetch(FetchServerTime())).as_of.time_ns
+            order = self._order(bench)
+            placed = await bench.submit(order)
+            order = replace(order, venue_order_id=placed[0].venue_order_id)
+            await self.make_fill(bench.venue, order)
+            await bench.until(lambda: bench.trades(order), "a TRADE on the stream")
+            await self._settle(bench)
+            told = {_fill(t) for t in bench.trades(order)}
+            # A second earlier: venues count time in coarser steps.
+            asked = await bench.pages(
+                FetchFills(symbol=self.symbol, since_ns=max(0, since_ns - 1_000_000_000))
+            )
+            assert told <= {_fill(t) for t in asked}
+            assert all(t.venue_order_id or t.venue_client_order_id for t in asked)
 
     async def test_vc52_a_fee_is_exact_and_names_its_asset(self) -> None:
         """A fee that is told is a `Decimal` with its asset; positive is paid."""
