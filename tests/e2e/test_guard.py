@@ -24,6 +24,7 @@ import tradegw
 from tests.e2e.ledgers import all_fills, all_orders, check_claim, exchange_trades, told_trades
 from tests.e2e.orders import is_settled
 from tests.e2e.processes import REPOSITORY, environment, serving, until, write_config
+from tests.e2e.processes import tradegw as run_tradegw
 from tradegw import Gateway, Order, OrderId, OrdStatus, Unavailable
 
 BOT = Path(__file__).with_name("leased_bot.py")
@@ -251,6 +252,55 @@ async def test_a_dead_venue_and_a_live_gateway(tmp_path: Path, tell: Callable[[s
         assert claim.at_exchange == claim.orders
         assert sum(order.is_open for order in orders) == 1
         tell(f"a dead venue: 50 orders and cancels at the other one in {took_s:.1f} s")
+
+
+async def test_what_waits_outlives_the_gateway_and_comes_by_every_door(
+    exchange: MockProcess, tmp_path: Path
+) -> None:
+    config = write_config(tmp_path, {"mock": exchange.url}, {"paper": {"venue": "mock"}})
+    words = [
+        *("order", "place", "--account", "paper", "--symbol", "BTC/USDT", "--side", "buy"),
+        *("--type", "limit", "--qty", "0.001", "--price", "30000", "--json"),
+        *("--queue-if-unavailable", "600", "--config", str(config)),
+    ]
+    with serving(tmp_path, config=config) as served:
+        async with tradegw.connect(served.grpc) as gateway:
+            live = await gateway.place_order(**RESTS)
+            exchange.kill()
+            placed: list[Order] = []
+
+            async def is_held() -> bool:
+                placed.append(await gateway.place_order(**RESTS, queue_if_unavailable_s=600))
+                return placed[-1].queued
+
+            await until(is_held, 30, "an order waits for its venue")
+            held = placed[-1].order_id
+            done = await asyncio.to_thread(run_tradegw, *words, cwd=tmp_path)
+            assert done.returncode == 0, done.stderr
+            by_command = json.loads(done.stdout)
+            assert (by_command["ord_status"], by_command["queued"]) == ("PENDING_NEW", True)
+            cancelled = await gateway.place_order(**RESTS, queue_if_unavailable_s=600)
+            closed = await gateway.cancel_order(cancelled.order_id)
+            assert (closed.ord_status, closed.reason) == (OrdStatus.CANCELED, "CANCELED_UNSENT")
+            assert (await gateway.cancel_order(live.order_id)).queued
+        served.tell(signal.SIGKILL)
+        await served.ended()
+    exchange.start()
+    with serving(tmp_path, config=config) as served:
+        async with tradegw.connect(served.grpc) as gateway:
+
+            async def is_done() -> bool:
+                orders = await all_orders(gateway)
+                return not any(o.queued or o.in_doubt or o.pending for o in orders)
+
+            await until(is_done, 60, "what waited has been sent")
+            for order_id in (held, OrderId(UUID(by_command["order_id"]))):
+                assert (await gateway.get_order(order_id)).ord_status is OrdStatus.NEW
+            assert (await gateway.get_order(live.order_id)).ord_status is OrdStatus.CANCELED
+            orders = await all_orders(gateway)
+    with exchange.ledger() as client:
+        claim = check_claim([o for o in orders if o.acknowledged], client.read())
+    assert claim.at_exchange == claim.orders
 
 
 # --- at Binance's published limits ------------------------------------------------------------------------

@@ -51,6 +51,21 @@ def an_event(kind: EventType, **more: object) -> OrderEvent:
             id="who asked, and stored first",
         ),
         pytest.param(
+            an_event(EventType.INTENT, order=an_order(queued=True)),
+            ["stored before anything was sent", "the venue is out, so it waits here"],
+            id="waits here",
+        ),
+        pytest.param(
+            an_event(EventType.PENDING_CANCEL, order=an_order(queued=True), text="out"),
+            ["cancel asked", "waits here until the venue can be asked: out"],
+            id="its cancel waits here",
+        ),
+        pytest.param(
+            an_event(EventType.DEQUEUED, command=CommandKind.NEW),
+            ["the turn of the order has come", "it is sent next"],
+            id="its turn has come",
+        ),
+        pytest.param(
             an_event(EventType.SENT_UNANSWERED, command=CommandKind.CANCEL, text="no answer"),
             ["nobody knows what became of the cancel", "no answer"],
             id="doubt",

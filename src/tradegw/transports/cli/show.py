@@ -110,7 +110,8 @@ def styled_status(order: Order) -> Text:
     if order.in_doubt:
         asked = ", ".join(doubt.command for doubt in order.in_doubt)
         return Text(f"{order.ord_status} (in doubt: {asked})", style="bold yellow")
-    return Text(order.ord_status, style=_STYLES[order.ord_status])
+    waits = " (waits for its venue)" * order.queued
+    return Text(f"{order.ord_status}{waits}", style=_STYLES[order.ord_status])
 
 
 def styled_state(state: str) -> Text:
