@@ -201,8 +201,23 @@ def _docstring(thing: object) -> str:
     return "\n".join(lines) + "\n"
 
 
+def definitions() -> str:
+    """Return the page of the language of exchange definitions, from what its compiler checks against."""
+    from codegen.definition_page import sections
+
+    return "\n".join(
+        [
+            NOTE.format(source="plugins/tradegw-rest"),
+            "# Definitions of exchanges\n",
+            "Every key of a definition file. [How to write one](../how-to/write-a-definition.md).\n",
+            *(f"## {title}\n\n{body}\n" for title, body in sections()),
+        ]
+    )
+
+
 PAGES: dict[str, Callable[[], str]] = {
     "commands.md": commands,
+    "definitions.md": definitions,
     "hooks.md": hooks,
     "metrics.md": metrics,
     "reasons.md": reasons,

@@ -33,7 +33,8 @@ TOP_KEYS: Final[Mapping[str, str]] = {
     "title": "The exchange's name, for people.",
     "checked": "`version`, `date` and `source` of the documentation that it was checked against.",
     "hosts": "Environments: `live`, `test` ..., each with `rest`, and `stream` and `headers` where needed.",
-    "signer": "`name`, and `nonce` where another source of nonces than the signer's is wanted.",
+    "signer": "`name`; `nonce` for another source of nonces than the signer's; `key_header` where a clone of "
+    "Binance names the header of the key.",
     "client_id": "`pattern` that client order ids must match.",
     "capabilities": "What the exchange can do.",
     "budgets": "Rate limits: list of `name`, `scope`, `limit`, `window_s`.",
@@ -113,7 +114,7 @@ def compile_definition(top: Spot) -> Definition:
         if key not in OPERATIONS:
             spot.fail(f"unknown operation; expected one of {', '.join(OPERATIONS)}")
         operations[key] = compile_operation(key, spot, requests, answers, pools)
-    signer, nonce = _signer(items["signer"])
+    signer, nonce, key_header = _signer(items["signer"])
     stream = StreamRecipe(items["stream"], requests, answers) if "stream" in items else None
     if stream is not None and stream.needs_token and "stream_token" not in operations:
         items["stream"].fail("needs_token wants the operation stream_token")
@@ -126,6 +127,7 @@ def compile_definition(top: Spot) -> Definition:
         client_id=_client_id(items["client_id"]),
         signer_name=signer,
         nonce=nonce,
+        key_header=key_header,
         operations=operations,
         errors=ErrorTable(items["errors"], tuple(OPERATIONS), answers),
         usage=tuple(_usage(spot, pools) for spot in items["usage"].list())
@@ -175,11 +177,18 @@ def _url(spot: Spot, scheme: str) -> str:
     return text.rstrip("/")
 
 
-def _signer(spot: Spot) -> tuple[str, str]:
-    items = spot.keys(("name",), ("nonce",))
+def _signer(spot: Spot) -> tuple[str, str, str]:
+    items = spot.keys(("name",), ("nonce", "key_header"))
     name = items["name"].one_of(SIGNERS)
     nonce = items["nonce"].one_of(NONCES) if "nonce" in items else SIGNERS[name].nonce
-    return name, nonce
+    header = ""
+    if "key_header" in items:
+        header = items["key_header"].text()
+        if not SIGNERS[name].key_header:
+            items["key_header"].fail(f"the signer {name} has headers of its own")
+        if not re.fullmatch(r"[A-Za-z0-9-]{1,64}", header, re.ASCII):
+            items["key_header"].fail("expected the name of a header")
+    return name, nonce, header
 
 
 def _client_id(spot: Spot) -> re.Pattern[str]:

@@ -119,6 +119,7 @@ class Definition:
     client_id: re.Pattern[str]
     signer_name: str
     nonce: str
+    key_header: str
     operations: Mapping[str, tuple[Operation, ...]]
     errors: ErrorTable
     usage: tuple[Usage, ...]
@@ -133,7 +134,7 @@ class Definition:
         Raises:
             ConfigError: The key is none of this venue's.
         """
-        return SIGNERS[self.signer_name](credentials)
+        return SIGNERS[self.signer_name](credentials, key_header=self.key_header)
 
     def unsigned(self, draft: Draft, base: str) -> HttpRequest:
         """Return the request of a draft that needs no key, as it is to be sent."""

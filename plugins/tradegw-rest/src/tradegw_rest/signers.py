@@ -100,8 +100,11 @@ class Signer(ABC):
 
     nonce: str = "none"
     """The nonce source that it needs."""
+    key_header: str = ""
+    """The header that carries the key, where a definition may name another."""
 
-    def __init__(self, credentials: Credentials) -> None:
+    def __init__(self, credentials: Credentials, *, key_header: str = "") -> None:
+        self.key_header = key_header or self.key_header
         self.key = credentials.key.reveal()
         if not (self.key.isascii() and self.key.isprintable()):
             raise ConfigError("an API key must be printable ASCII")
@@ -154,10 +157,12 @@ class Binance(Signer):
     Source: Binance Spot API, "Request security", and for streams "WebSocket API, SIGNED requests".
     """
 
-    def __init__(self, credentials: Credentials) -> None:
-        super().__init__(credentials)
+    key_header = "X-MBX-APIKEY"
+
+    def __init__(self, credentials: Credentials, *, key_header: str = "") -> None:
+        super().__init__(credentials, key_header=key_header)
         secret = credentials.secret.reveal()
-        self._headers = {"X-MBX-APIKEY": self.key}
+        self._headers = {self.key_header: self.key}
         self._form_headers = {**self._headers, "Content-Type": _FORM}
         self._signature = _binance_signature(secret)
 
@@ -239,8 +244,8 @@ class Kraken(Signer):
 
     nonce = "unix_ms"
 
-    def __init__(self, credentials: Credentials) -> None:
-        super().__init__(credentials)
+    def __init__(self, credentials: Credentials, *, key_header: str = "") -> None:
+        super().__init__(credentials, key_header=key_header)
         self._compute = _prepared(_read_base64(credentials.secret), "sha512")
 
     def sign(self, draft: Draft, base: str, stamp: Stamp) -> HttpRequest:
@@ -273,8 +278,8 @@ class Okx(Signer):
     Source: OKX API v5, "REST Authentication" and "WebSocket, Login".
     """
 
-    def __init__(self, credentials: Credentials) -> None:
-        super().__init__(credentials)
+    def __init__(self, credentials: Credentials, *, key_header: str = "") -> None:
+        super().__init__(credentials, key_header=key_header)
         if credentials.passphrase is None:
             raise ConfigError("OKX keys have a passphrase: it is missing")
         self._passphrase = credentials.passphrase.reveal()
@@ -318,8 +323,8 @@ class Bybit(Signer):
     Source: Bybit v5, "Integration Guidance" and "WebSocket, Authentication".
     """
 
-    def __init__(self, credentials: Credentials) -> None:
-        super().__init__(credentials)
+    def __init__(self, credentials: Credentials, *, key_header: str = "") -> None:
+        super().__init__(credentials, key_header=key_header)
         self._compute = _prepared(credentials.secret.reveal().encode(), "sha256")
 
     def sign(self, draft: Draft, base: str, stamp: Stamp) -> HttpRequest:
@@ -360,8 +365,8 @@ class Bitstamp(Signer):
 
     nonce = "uuid"
 
-    def __init__(self, credentials: Credentials) -> None:
-        super().__init__(credentials)
+    def __init__(self, credentials: Credentials, *, key_header: str = "") -> None:
+        super().__init__(credentials, key_header=key_header)
         self._compute = _prepared(credentials.secret.reveal().encode(), "sha256")
 
     def sign(self, draft: Draft, base: str, stamp: Stamp) -> HttpRequest:
@@ -397,8 +402,8 @@ class Coinbase(Signer):
 
     nonce = "hex"
 
-    def __init__(self, credentials: Credentials) -> None:
-        super().__init__(credentials)
+    def __init__(self, credentials: Credentials, *, key_header: str = "") -> None:
+        super().__init__(credentials, key_header=key_header)
         self._algorithm, self._signature = _coinbase_signature(credentials.secret)
 
     def sign(self, draft: Draft, base: str, stamp: Stamp) -> HttpRequest:
