@@ -66,8 +66,8 @@ def sections() -> list[tuple[str, str]]:
             "Conditions",
             (
                 "A mapping; all of it must hold. A key is an input (in requests) or a path (in answers), a "
-                "value is a text or a list of texts. `present` and `absent` look whether there is anything, `{not: "
-                "...}` turns a value round, `$name` compares with an input and holds when that is absent."
+                "value is a text or a list of texts. `present` and `absent` look whether there is any, "
+                "`{not: ...}` turns a value round, `$name` compares with an input and holds when that is absent."
             ),
         ),
         (
