@@ -67,7 +67,8 @@ def sections() -> list[tuple[str, str]]:
             (
                 "A mapping; all of it must hold. A key is an input (in requests) or a path (in answers), a "
                 "value is a text or a list of texts. `present` and `absent` look whether there is any, "
-                "`{not: ...}` turns a value round, `$name` compares with an input and holds when that is absent."
+                "`{not: ...}` turns a value round, `$name` compares with an input and "
+                "holds when that is absent."
             ),
         ),
         (

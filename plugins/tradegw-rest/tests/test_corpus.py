@@ -34,6 +34,11 @@ def corpus(definition: str) -> dict[str, Any]:
     return found
 
 
+def keys_of(definition: str) -> dict[str, str]:
+    keys: dict[str, str] = corpus(definition)["credentials"]
+    return keys
+
+
 def cases() -> list[Any]:
     return [
         pytest.param(name, case, id=f"{name} {case['id']}")
