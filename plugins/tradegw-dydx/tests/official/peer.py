@@ -1,9 +1,11 @@
 """The official client's side of the comparison. Runs in an environment of its own, without ours.
 
 Reads one JSON object a line, and writes for each what the official builders make of it. A line
-`{"what": "time", "count": N}` has N orders built and signed, and says how many seconds that took.
+`{"what": "time", "orders": [...]}` has them built and signed, and `{"what": "placements", ...}` places them
+one after the other at a node; both say how many seconds that took.
 """
 
+import asyncio
 import json
 import sys
 import time
@@ -83,6 +85,24 @@ def answer(asked):
     }
 
 
+async def place_all(asked):
+    """Place orders as the client's users do: with the wallet, one after the other."""
+    from dydx_v4_client.network import make_local
+    from dydx_v4_client.node.client import NodeClient
+
+    rest, ws = asked["indexer_rest"], asked["indexer_ws"]
+    config = make_local(node_url=asked["node"], rest_indexer=rest, websocket_indexer=ws)
+    node = await NodeClient.connect(config.node)
+    orders = asked["orders"]
+    wallet = await Wallet.from_mnemonic(node, orders[0]["mnemonic"], orders[0]["owner"])
+    messages = [message_of(one, one["owner"]).order for one in orders]
+    started = time.perf_counter()
+    for message in messages:
+        placed = await node.place_order(wallet, message)
+        assert placed.tx_response.code == 0, placed
+    return time.perf_counter() - started
+
+
 def main():
     for line in sys.stdin:
         asked = json.loads(line)
@@ -94,6 +114,8 @@ def main():
                 _, tx = build(one)
                 tx.SerializeToString()
             told = {"seconds": time.perf_counter() - started}
+        elif asked["what"] == "placements":
+            told = {"seconds": asyncio.run(place_all(asked))}
         else:
             told = answer(asked)
         sys.stdout.write(json.dumps(told) + "\n")
