@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from decimal import Decimal
 from typing import Any, Final
@@ -81,14 +82,18 @@ class Feed:
         self._heights = heights
         self._rng = rng
         self._run = run
-        self._queue: asyncio.Queue[StreamItem] = asyncio.Queue(QUEUED_MAX)
+        self._readers: list[asyncio.Queue[StreamItem]] = []
+        self._kept: deque[StreamItem] = deque(maxlen=QUEUED_MAX)
         self._are_balances_old = False
         self._heard_height = 0
         self._held: set[str] = set()
 
-    async def tell(self, report: ExecutionReport) -> None:
-        """Put a report into the stream. Waits while nobody reads."""
-        await self._queue.put(report)
+    async def tell(self, item: StreamItem) -> None:
+        """Put something into every stream that is read; while none is, it is kept for the next."""
+        if not self._readers:
+            self._kept.append(item)
+        for queue in self._readers:
+            await queue.put(item)
 
     async def items(self, since_ns: int) -> AsyncIterator[StreamItem]:
         """Yield what is heard.
@@ -96,11 +101,11 @@ class Feed:
         Raises:
             VenueError: Something that was said cannot be read; begin again.
         """
-        self._forget_state()
-        pump = self._run(self._pump(since_ns))
+        queue: asyncio.Queue[StreamItem] = asyncio.Queue(QUEUED_MAX)
+        pump = self._run(self._pump(queue, since_ns))
         try:
             while True:
-                item = asyncio.ensure_future(self._queue.get())
+                item = asyncio.ensure_future(queue.get())
                 await asyncio.wait({item, pump}, return_when=asyncio.FIRST_COMPLETED)
                 if not item.done():
                     item.cancel()
@@ -109,19 +114,18 @@ class Feed:
                 yield item.result()
         finally:
             pump.cancel()
+            if queue in self._readers:
+                self._readers.remove(queue)
+            if not self._readers:
+                # What it said of orders is still to be read; what it said of itself is not true any more.
+                self._kept.extend(
+                    item
+                    for item in _drained(queue)
+                    if not isinstance(item, (StreamReady, StreamGap))
+                )
 
-    def _forget_state(self) -> None:
-        """Drop what an earlier stream said of itself; what it said of orders is still to be read."""
-        kept: list[StreamItem] = []
-        while not self._queue.empty():
-            item = self._queue.get_nowait()
-            if not isinstance(item, (StreamReady, StreamGap)):
-                kept.append(item)
-        for item in kept:
-            self._queue.put_nowait(item)
-
-    async def _pump(self, since_ns: int) -> None:
-        """Read the indexer's stream into the queue."""
+    async def _pump(self, queue: asyncio.Queue[StreamItem], since_ns: int) -> None:
+        """Read the indexer's stream into a queue."""
         try:
             async for item in subscribe(
                 self._url,
@@ -132,32 +136,36 @@ class Feed:
                 self._rng,
             ):
                 if isinstance(item, StreamReady):
-                    await self._queue.put(item)
-                    await self._tell_missed_fills(since_ns)
+                    await queue.put(item)
+                    if queue not in self._readers:
+                        self._readers.append(queue)
+                    while self._kept:
+                        await queue.put(self._kept.popleft())
+                    for fill in await self._missed_fills(since_ns):
+                        await queue.put(fill)
                 elif isinstance(item, StreamGap):
-                    await self._queue.put(item)
+                    await queue.put(item)
                 else:
                     for said in self._read(item):
-                        await self._queue.put(said)
+                        await queue.put(said)
                     # Only by the subaccount's own messages: heights have a channel of their own, which may
                     # live on while this one loses something.
                     self._heard_height = max(self._heard_height, self._heights.height)
         except (VenueError, TranslationError) as e:
             # Not as an error of this task, which would take the whole venue with it.
             log.error("ALARM account %s: the stream cannot be read: %s", self._runtime.account, e)
-            await self._queue.put(StreamGap(why=str(e)))
+            await queue.put(StreamGap(why=str(e)))
 
-    async def _tell_missed_fills(self, since_ns: int) -> None:
-        """Hand on the fills of the time in which nobody listened: a snapshot has none."""
+    async def _missed_fills(self, since_ns: int) -> list[ExecutionReport]:
+        """Return the fills of the time in which nobody listened: a snapshot has none."""
         if self._heard_height:
             height = max(0, self._heard_height - OVERLAP_BLOCKS)
             told = await self._queries.fills_since(since_ns=0, since_height=height)
         elif since_ns:
             told = await self._queries.fills_since(since_ns=since_ns - _OVERLAP_NS, since_height=0)
         else:
-            return
-        for fill in told:
-            await self._queue.put(to_fill(fill, self._names))
+            return []
+        return [to_fill(fill, self._names) for fill in told]
 
     def _read(self, contents: Contents) -> list[StreamItem]:
         items: list[StreamItem] = []
@@ -203,9 +211,9 @@ class Feed:
             Position(account=account, symbol=symbol, qty=_ZERO) for symbol in self._held - held
         )
         self._held = held
-        await self._queue.put(BalanceUpdate(balances=to_balances(told, account)))
+        await self.tell(BalanceUpdate(balances=to_balances(told, account)))
         if positions or gone:
-            await self._queue.put(PositionUpdate(positions=(*positions, *gone)))
+            await self.tell(PositionUpdate(positions=(*positions, *gone)))
 
     async def settle(self) -> None:
         """Tell the end of each short-term order whose good-til-block nodes and indexer have passed.
@@ -227,9 +235,16 @@ class Feed:
         for order in ended:
             own = [fill for fill in fills if fill.venue_order_id == order.uuid]
             for fill in own:
-                await self._queue.put(fill)
-            await self._queue.put(_end(order, own, height))
+                await self.tell(fill)
+            await self.tell(_end(order, own, height))
             self._tracker.forget(order.uuid)
+
+
+def _drained(queue: asyncio.Queue[StreamItem]) -> list[StreamItem]:
+    items: list[StreamItem] = []
+    while not queue.empty():
+        items.append(queue.get_nowait())
+    return items
 
 
 def _end(order: ShortTermOrder, fills: Sequence[ExecutionReport], height: int) -> ExecutionReport:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final, assert_never
 
@@ -69,7 +69,6 @@ class Queries:
         names: Names,
         tracker: Tracker,
         heights: Heights,
-        now_ns: Callable[[], int],
     ) -> None:
         self.markets: Mapping[str, Market] = {}
         self._account = account
@@ -79,7 +78,6 @@ class Queries:
         self._names = names
         self._tracker = tracker
         self._heights = heights
-        self._now_ns = now_ns
 
     async def refresh_markets(self, ticker: str | None = None) -> None:
         """Read the markets, or one of them, anew.
@@ -87,8 +85,9 @@ class Queries:
         Raises:
             VenueError: The indexer does not tell.
         """
+        # By the chain's clock, before it is asked: it may be a little older than that, never younger.
+        time_ns = self._nodes.head.time_ns
         told = await self._indexer.markets(ticker)
-        time_ns = self._now_ns()
         fresh = {t: replace(market, oracle_time_ns=time_ns) for t, market in told.items()}
         self.markets = fresh if ticker is None else {**self.markets, **fresh}
 
@@ -124,9 +123,9 @@ class Queries:
             return Page(items=(), as_of=VenueTime(time_ns=head.time_ns, height=head.height))
         # Dated before it is asked: what happens meanwhile is not claimed to be absent.
         as_of = await self.as_of()
-        return Page(items=await self._items(query), as_of=as_of)
+        return Page(items=await self._items(query, as_of), as_of=as_of)
 
-    async def _items(self, query: Query) -> tuple[Any, ...]:
+    async def _items(self, query: Query, as_of: VenueTime) -> tuple[Any, ...]:
         match query:
             case FetchOrder():
                 return await self._order(query)
@@ -151,7 +150,7 @@ class Queries:
                 await self.refresh_markets()
                 return tuple(market.to_instrument() for market in self.markets.values())
             case FetchReferencePrice():
-                return await self._reference_price(query.symbol)
+                return await self._reference_price(query.symbol, as_of)
             case FetchServerTime():
                 return ()
             case _:
@@ -164,18 +163,17 @@ class Queries:
             # It never had anything.
             return {}
 
-    async def _reference_price(self, symbol: str) -> tuple[ReferencePrice, ...]:
+    async def _reference_price(self, symbol: str, as_of: VenueTime) -> tuple[ReferencePrice, ...]:
         ticker = ticker_of(symbol)
         market = self.markets.get(ticker)
-        oldest_ns = self._now_ns() - int(ORACLE_AGE_S * NS_PER_S)
+        oldest_ns = self._nodes.head.time_ns - int(ORACLE_AGE_S * NS_PER_S)
         if market is None or market.oracle_time_ns < oldest_ns:
             await self.refresh_markets(ticker)
             market = self.markets.get(ticker)
         if market is None or market.oracle_price is None:
             return ()
-        return (
-            ReferencePrice(symbol=symbol, px=market.oracle_price, time_ns=market.oracle_time_ns),
-        )
+        time_ns = min(market.oracle_time_ns, as_of.time_ns)
+        return (ReferencePrice(symbol=symbol, px=market.oracle_price, time_ns=time_ns),)
 
     # --- orders and fills -------------------------------------------------------------------------
 

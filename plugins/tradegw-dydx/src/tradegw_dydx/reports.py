@@ -127,6 +127,8 @@ def to_order(told: Mapping[str, Any], names: Names) -> ExecutionReport | None:
             is_expired = removal in _EXPIRED
             exec_type = ExecType.EXPIRED if is_expired else ExecType.CANCELED
             final = status == "CANCELED" and not is_short_term
+            if final:
+                ord_status = OrdStatus.EXPIRED if is_expired else OrdStatus.CANCELED
         else:
             raise TranslationError(f"unknown status {status!r} of order {told.get('id')}")
         return ExecutionReport(

@@ -160,7 +160,6 @@ class DydxVenue(Venue):
             names=self._names,
             tracker=self._tracker,
             heights=heights,
-            now_ns=runtime.time_ns,
         )
         self._feed = Feed(
             url=config.read_network().indexer_ws,
