@@ -242,6 +242,16 @@ async def main() -> dict:
         seen["prices"] = len((await node.get_prices()).market_prices)
         seen["price"] = (await node.get_price(0)).exponent
         seen["perpetuals"] = [p.params.ticker for p in (await node.get_perpetuals()).perpetual]
+        fees = (await node.get_fee_tiers()).params.tiers
+        seen["fees"] = [(t.maker_fee_ppm, t.taker_fee_ppm) for t in fees]
+        seen["my_fee_tier"] = (await node.get_user_fee_tier(address)).tier.name
+        coins = (await node.get_account_balances(address)).balances
+        seen["coins"] = sorted(c.denom[:4] for c in coins)
+        one = await node.get_account_balance(address, config.node.usdc_denom)
+        seen["coin"] = [c.amount for c in coins if c.denom.startswith("ibc")] == [
+            one.balance.amount
+        ]
+        seen["all_subaccounts"] = len((await node.get_subaccounts()).subaccount)
         tiers = MessageToDict(await node.get_equity_tier_limit_config())
         seen["tiers"] = len(tiers["statefulOrderEquityTiers"])
         seen["height"] = (await indexer.utility.get_height())["height"]

@@ -112,6 +112,42 @@ class NodeDoor:
                 wire.QueryGetSubaccountRequest,
                 self._subaccount,
             ),
+            "/dydxprotocol.subaccounts.Query/SubaccountAll": (
+                wire.QueryAllSubaccountRequest,
+                lambda _: wire.QuerySubaccountAllResponse(
+                    subaccount=[
+                        self._subaccount_message(key)
+                        for key in self._network.chain.ledger.subaccounts
+                    ]
+                ),
+            ),
+            "/dydxprotocol.feetiers.Query/PerpetualFeeParams": (
+                wire.QueryPerpetualFeeParamsRequest,
+                lambda _: wire.QueryPerpetualFeeParamsResponse(
+                    params=wire.PerpetualFeeParams(tiers=[self._fee_tier])
+                ),
+            ),
+            "/dydxprotocol.feetiers.Query/UserFeeTier": (
+                wire.QueryUserFeeTierRequest,
+                lambda _: wire.QueryUserFeeTierResponse(index=0, tier=self._fee_tier),
+            ),
+            "/cosmos.bank.v1beta1.Query/Balance": (
+                wire.QueryBalanceRequest,
+                lambda told: wire.QueryBalanceResponse(
+                    balance=wire.Coin(
+                        denom=told.denom, amount=str(self._bank(told.address).get(told.denom, 0))
+                    )
+                ),
+            ),
+            "/cosmos.bank.v1beta1.Query/AllBalances": (
+                wire.QueryAllBalancesRequest,
+                lambda told: wire.QueryAllBalancesResponse(
+                    balances=[
+                        wire.Coin(denom=denom, amount=str(amount))
+                        for denom, amount in sorted(self._bank(told.address).items())
+                    ]
+                ),
+            ),
             "/dydxprotocol.accountplus.Query/GetAuthenticators": (
                 wire.GetAuthenticatorsRequest,
                 self._authenticators,
@@ -365,26 +401,39 @@ class NodeDoor:
         )
 
     def _subaccount(self, told: wire.QueryGetSubaccountRequest) -> Message:
-        key = SubaccountId(told.owner, told.number)
-        item = self._network.chain.ledger.subaccount(key)
-        # An unused subaccount is an empty one, not an error.
-        assets = [wire.AssetPosition(asset_id=0, quantums=bigint.to_bytes(item.usdc))]
         return wire.QuerySubaccountResponse(
-            subaccount=wire.Subaccount(
-                id=wire.SubaccountId(owner=key.owner, number=key.number),
-                asset_positions=assets if item.usdc else [],
-                perpetual_positions=[
-                    wire.PerpetualPosition(
-                        perpetual_id=pair,
-                        quantums=bigint.to_bytes(held),
-                        funding_index=bigint.to_bytes(0),
-                        quote_balance=bigint.to_bytes(0),
-                    )
-                    for pair, held in sorted(item.positions.items())
-                ],
-                margin_enabled=True,
-            )
+            subaccount=self._subaccount_message(SubaccountId(told.owner, told.number))
         )
+
+    def _subaccount_message(self, key: SubaccountId) -> wire.Subaccount:
+        # An unused subaccount is an empty one, not an error.
+        item = self._network.chain.ledger.subaccount(key)
+        assets = [wire.AssetPosition(asset_id=0, quantums=bigint.to_bytes(item.usdc))]
+        return wire.Subaccount(
+            id=wire.SubaccountId(owner=key.owner, number=key.number),
+            asset_positions=assets if item.usdc else [],
+            perpetual_positions=[
+                wire.PerpetualPosition(
+                    perpetual_id=pair,
+                    quantums=bigint.to_bytes(held),
+                    funding_index=bigint.to_bytes(0),
+                    quote_balance=bigint.to_bytes(0),
+                )
+                for pair, held in sorted(item.positions.items())
+            ],
+            margin_enabled=True,
+        )
+
+    @property
+    def _fee_tier(self) -> wire.PerpetualFeeTier:
+        settings = self._network.settings
+        return wire.PerpetualFeeTier(
+            name="1", maker_fee_ppm=settings.maker_fee_ppm, taker_fee_ppm=settings.taker_fee_ppm
+        )
+
+    def _bank(self, address: str) -> dict[str, int]:
+        account = self._network.chain.accounts.get(address)
+        return {} if account is None else account.bank
 
     def _authenticators(self, told: wire.GetAuthenticatorsRequest) -> Message:
         account = self._network.chain.accounts.get(told.account)

@@ -231,6 +231,26 @@ class QuerySubaccountResponse(Message):
         subaccount: Subaccount | None = ...,
     ) -> None: ...
 
+class QueryAllSubaccountRequest(Message):
+    @property
+    def pagination(self) -> PageRequest: ...
+    def __init__(
+        self,
+        *,
+        pagination: PageRequest | None = ...,
+    ) -> None: ...
+
+class QuerySubaccountAllResponse(Message):
+    subaccount: Sequence[Subaccount]
+    @property
+    def pagination(self) -> PageResponse: ...
+    def __init__(
+        self,
+        *,
+        subaccount: Iterable[Subaccount] | None = ...,
+        pagination: PageResponse | None = ...,
+    ) -> None: ...
+
 class OrderId(Message):
     @property
     def subaccount_id(self) -> SubaccountId: ...
@@ -614,6 +634,47 @@ class Coin(Message):
         amount: str | None = ...,
     ) -> None: ...
 
+class QueryBalanceRequest(Message):
+    address: str
+    denom: str
+    def __init__(
+        self,
+        *,
+        address: str | None = ...,
+        denom: str | None = ...,
+    ) -> None: ...
+
+class QueryBalanceResponse(Message):
+    @property
+    def balance(self) -> Coin: ...
+    def __init__(
+        self,
+        *,
+        balance: Coin | None = ...,
+    ) -> None: ...
+
+class QueryAllBalancesRequest(Message):
+    address: str
+    @property
+    def pagination(self) -> PageRequest: ...
+    def __init__(
+        self,
+        *,
+        address: str | None = ...,
+        pagination: PageRequest | None = ...,
+    ) -> None: ...
+
+class QueryAllBalancesResponse(Message):
+    balances: Sequence[Coin]
+    @property
+    def pagination(self) -> PageResponse: ...
+    def __init__(
+        self,
+        *,
+        balances: Iterable[Coin] | None = ...,
+        pagination: PageResponse | None = ...,
+    ) -> None: ...
+
 class PubKey(Message):
     key: bytes
     def __init__(
@@ -924,6 +985,65 @@ class GetTxResponse(Message):
         *,
         tx: Tx | None = ...,
         tx_response: TxResponse | None = ...,
+    ) -> None: ...
+
+class PerpetualFeeTier(Message):
+    name: str
+    absolute_volume_requirement: int
+    total_volume_share_requirement_ppm: int
+    maker_volume_share_requirement_ppm: int
+    maker_fee_ppm: int
+    taker_fee_ppm: int
+    def __init__(
+        self,
+        *,
+        name: str | None = ...,
+        absolute_volume_requirement: int | None = ...,
+        total_volume_share_requirement_ppm: int | None = ...,
+        maker_volume_share_requirement_ppm: int | None = ...,
+        maker_fee_ppm: int | None = ...,
+        taker_fee_ppm: int | None = ...,
+    ) -> None: ...
+
+class PerpetualFeeParams(Message):
+    tiers: Sequence[PerpetualFeeTier]
+    def __init__(
+        self,
+        *,
+        tiers: Iterable[PerpetualFeeTier] | None = ...,
+    ) -> None: ...
+
+class QueryPerpetualFeeParamsRequest(Message):
+    def __init__(
+        self,
+    ) -> None: ...
+
+class QueryPerpetualFeeParamsResponse(Message):
+    @property
+    def params(self) -> PerpetualFeeParams: ...
+    def __init__(
+        self,
+        *,
+        params: PerpetualFeeParams | None = ...,
+    ) -> None: ...
+
+class QueryUserFeeTierRequest(Message):
+    user: str
+    def __init__(
+        self,
+        *,
+        user: str | None = ...,
+    ) -> None: ...
+
+class QueryUserFeeTierResponse(Message):
+    index: int
+    @property
+    def tier(self) -> PerpetualFeeTier: ...
+    def __init__(
+        self,
+        *,
+        index: int | None = ...,
+        tier: PerpetualFeeTier | None = ...,
     ) -> None: ...
 
 class PerpetualParams(Message):
