@@ -6,11 +6,14 @@ import asyncio
 import json
 import time
 
+import msgspec
 import pytest
 import websockets
+from tradegw_dydx.localnet import Settings, open_localnet
 
-from .localnet_client import DOLLAR, SELL, STEP, WALLETS, a_cancel, again, an_order, signed
+from .localnet_client import DOLLAR, SELL, STEP, WALLETS, Client, a_cancel, again, an_order, signed
 from .test_localnet_faults import Stream, a_chain, a_long_term, listening
+from .test_localnet_rules import T0_S
 
 A1, A2 = WALLETS[0].address, WALLETS[1].address
 MINE = f"address={A1}&subaccountNumber=0"
@@ -54,6 +57,7 @@ async def test_markets(client):
         (f"/v4/fills?{MINE}&market=BTC-USD", 400, "must both be given"),
         ("/v4/orderbooks/perpetualMarket/X-USD", 404, "Unable to find a market"),
         ("/v4/trades/perpetualMarket/X-USD", 404, "Unable to find a market"),
+        ("/v4/candles/perpetualMarkets/BTC-USD", 404, "has no /v4/candles"),
     ],
 )
 async def test_what_is_refused(client, path, status, told):
@@ -228,6 +232,23 @@ async def test_stateful_orders_have_their_words(client):
         await client.step()
         filled = await stream.order(stop, "FILLED")
         assert filled["totalFilled"] == "0.01"
+
+
+async def test_an_indexer_that_is_behind_by_settings():
+    now_ns = T0_S * 10**9
+    settings = Settings(lag_blocks=2, lag_s=5.0)
+    async with open_localnet(settings, clock=lambda: now_ns) as net:
+        async with Client(json.loads(msgspec.json.encode(net.serving))) as client:
+            assert await client.place(an_order(good_til_block=40)) == OK
+            await client.step(2)
+            assert await client.orders() == []  # Two blocks behind, and five seconds.
+            now_ns += 5 * 10**9
+            await client.step()
+            assert len(await client.orders()) == 1
+            assert (await client.get("/v4/height"))["height"] == "1"
+            now_ns += 5 * 10**9
+            await client.step()
+            assert (await client.get("/v4/height"))["height"] == "3"
 
 
 # --- streams --------------------------------------------------------------------------------------

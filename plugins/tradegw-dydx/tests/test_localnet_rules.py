@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import random
 
 import pytest
 from tradegw_dydx.localnet.faults import FaultKind, Faults, FaultSpec
@@ -154,6 +155,38 @@ def test_bytes_that_are_no_transaction(world):
     verdict = world.network.broadcast(0, b"\xff\xff")
     assert (verdict.codespace, verdict.code) == ("sdk", 2)
     assert world.send(wire.SubaccountId(owner="x")) == ("sdk", 2)
+
+
+def test_whatever_bytes_come_a_node_has_an_answer(world):
+    rng = random.Random(5)
+    wholes = [signed(an_order(), memo="x"), signed(long_term()), signed(conditional())]
+    codes = set()
+    for _ in range(600):
+        data = bytearray(rng.choice(wholes))
+        for _ in range(rng.randint(1, 4)):
+            match rng.randrange(3):
+                case 0:
+                    data[rng.randrange(len(data))] = rng.randrange(256)
+                case 1:
+                    del data[rng.randrange(len(data))]
+                case _:
+                    data.insert(rng.randrange(len(data)), rng.randrange(256))
+        if bytes(data) in wholes:
+            continue
+        verdict = world.network.broadcast(0, bytes(data))
+        codes.add((verdict.codespace, verdict.code))
+        # Nobody can alter what somebody signed.
+        assert verdict.code != 0, data.hex()
+    assert {("sdk", 2), ("sdk", 4)} <= codes
+    assert world.network.placed == {}
+
+
+def test_a_transaction_has_one_encoding_and_so_one_name(world):
+    good = signed(an_order())
+    for more in (b"\x20\x01", good[-66:]):  # A field that nobody knows; the signature once more.
+        verdict = world.network.broadcast(0, good + more)
+        assert (verdict.codespace, verdict.code) in (("sdk", 2), ("sdk", 4))
+    assert world.network.broadcast(0, good).code == 0
 
 
 def test_the_same_bytes_again_are_in_the_cache_also_after_a_refusal(world):

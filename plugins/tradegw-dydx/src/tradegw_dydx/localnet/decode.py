@@ -132,6 +132,11 @@ def decode(tx_bytes: bytes) -> Tx:
         Refused: It cannot be read, or its messages do not go together.
     """
     raw = _parse(wire.TxRaw, tx_bytes)
+    raw.DiscardUnknownFields()
+    if raw.SerializeToString(deterministic=True) != tx_bytes:
+        # Its frame is signed by nobody: only one encoding is taken, so that nobody can give a transaction
+        # another name.
+        raise refuse("sdk", 2, "non-canonical or unknown fields: tx parse error")
     body = _parse(wire.TxBody, raw.body_bytes)
     auth = _parse(wire.AuthInfo, raw.auth_info_bytes)
     if body.extension_options:

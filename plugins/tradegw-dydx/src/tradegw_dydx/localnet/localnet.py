@@ -12,6 +12,8 @@ from typing import Final
 
 from msgspec import Struct
 from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse
 from starlette.routing import WebSocketRoute
 from starlette.websockets import WebSocket
 
@@ -176,7 +178,8 @@ class Localnet:
                     *self.rest.routes(),
                     *admin_routes(self),
                     WebSocketRoute("/v4/ws", self._stream),
-                ]
+                ],
+                exception_handlers={404: _not_found},
             )
             self._web = await stack.enter_async_context(
                 serve_web(app, host, indexer_port, ping_s=self.settings.websocket_ping_s)
@@ -291,6 +294,11 @@ class Localnet:
             self.indexer.forget_live()
             self._hub.close_all("Service Restart")
         self._release()
+
+
+def _not_found(request: Request, error: Exception) -> JSONResponse:
+    text = f"the local indexer has no {request.url.path[:200]}"
+    return JSONResponse({"errors": [{"msg": text}]}, 404)
 
 
 @asynccontextmanager
