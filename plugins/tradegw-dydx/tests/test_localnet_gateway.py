@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import os
 import random
+import sys
 import time
 from contextlib import asynccontextmanager
 from decimal import Decimal
@@ -24,28 +27,32 @@ BLOCK_S = 0.05
 CHAIN = Settings(nodes=3, requests_per_window=100_000, stateful_limits=())
 
 
-@asynccontextmanager
-async def a_gateway(net, directory, **config):
-    """Open a gateway with one account, `perp`, on a local chain."""
+def config_of(net, directory, **venue):
+    """A gateway's configuration with one account, `perp`, on a local chain."""
     serving = net.serving
-    venue = {
-        "plugin": "dydx",
-        "network": "localnet",
-        "nodes": list(serving.grpc),
-        "indexer_rest": serving.indexer_rest,
-        "indexer_ws": serving.indexer_ws,
-        # Blocks come twelve times as fast as on the real chain, and the height is asked for as ever.
-        "ioc_blocks": 30,
-        "block_time_s": BLOCK_S,
-        **config,
+    return {
+        "store": {"url": f"sqlite:///{directory}/tradegw.db"},
+        "venues": {
+            "dydx": {
+                "plugin": "dydx",
+                "network": "localnet",
+                "nodes": list(serving.grpc),
+                "indexer_rest": serving.indexer_rest,
+                "indexer_ws": serving.indexer_ws,
+                # Blocks come twelve times as fast as on the real chain, and the height is asked for as ever.
+                "ioc_blocks": 30,
+                "block_time_s": BLOCK_S,
+                **venue,
+            }
+        },
+        "accounts": {"perp": {"venue": "dydx", "mnemonic": "env:TRADEGW_TEST_MNEMONIC"}},
     }
-    async with tradegw.open(
-        {
-            "store": {"url": f"sqlite:///{directory}/tradegw.db"},
-            "venues": {"dydx": venue},
-            "accounts": {"perp": {"venue": "dydx", "mnemonic": "env:TRADEGW_TEST_MNEMONIC"}},
-        }
-    ) as gateway:
+
+
+@asynccontextmanager
+async def a_gateway(net, directory, **venue):
+    """Open it."""
+    async with tradegw.open(config_of(net, directory, **venue)) as gateway:
         yield gateway
 
 
@@ -392,6 +399,70 @@ async def test_what_filled_while_the_gateway_was_away_is_known_when_it_is_back(t
 
             assert await until(is_counted)
             assert await fold(gateway) == chain_positions(net) == {"BTC-USD": Decimal("0.025")}
+
+
+CHILD = """
+import asyncio, json, sys
+import tradegw
+
+async def main():
+    async with tradegw.open(json.loads(sys.argv[1])) as gateway:
+        await gateway.place_order(
+            account="perp", symbol="BTC/USD:USDC", side="buy", ord_type="market",
+            time_in_force="IOC", order_qty="0.01", client_order_id="once",
+        )
+
+asyncio.run(main())
+"""
+
+
+async def killed_at(point, net, directory):
+    """Let a gateway in another process place an order, and die at a point on the way."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-c",
+        CHILD,
+        json.dumps(config_of(net, directory)),
+        env={**os.environ, "TRADEGW_CRASH_AT": f"{point}:1"},
+    )
+    assert await process.wait() < 0, "it did not die"
+
+
+async def found_once(net, directory):
+    """Open the gateway again; see its one order closed, and return it."""
+    async with a_gateway(net, directory) as gateway:
+        order = await gateway.find_order(account="perp", client_order_id="once")
+        assert order is not None
+        done = await closed(gateway, order)
+        versions, filled = truth(net, done)
+        assert versions <= 1
+        assert done.cum_qty == filled
+        assert len(net.ledger()["orders"]) == versions
+        assert await fold(gateway) == chain_positions(net)
+        return done
+
+
+async def test_a_gateway_that_was_killed_finds_its_order_filled_once(tmp_path):
+    async with open_localnet(CHAIN, block_time_s=BLOCK_S) as net:
+        await killed_at("ANSWERED_UNJOURNALED", net, tmp_path)
+        done = await found_once(net, tmp_path)
+        assert (done.ord_status, done.cum_qty) == (OrdStatus.FILLED, Decimal("0.01"))
+
+
+@pytest.mark.long
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("point", ["JOURNALED_UNSENT", "SENT_UNANSWERED"])
+async def test_a_gateway_that_was_killed_sends_nothing_when_it_is_back(tmp_path, point):
+    async with open_localnet(CHAIN, block_time_s=BLOCK_S) as net:
+        await killed_at(point, net, tmp_path)
+        before = len(net.ledger()["orders"])
+        done = await found_once(net, tmp_path)
+        # Whether the bytes had left is chance at the second point; after it, nothing leaves.
+        assert len(net.ledger()["orders"]) == before
+        assert done.ord_status in (
+            OrdStatus.FILLED if before else OrdStatus.EXPIRED,
+            OrdStatus.REJECTED,
+        )
 
 
 CANCEL_FAULTS = [
