@@ -125,6 +125,7 @@ class Account:
             self.nonce_ejected = max(self.nonce_ejected, self.nonces.pop(0))
 
 
+@lru_cache(maxsize=1024)
 def address_of(public_key: bytes) -> str:
     """Return the address that belongs to a compressed key."""
     digest = RIPEMD160.new(hashlib.sha256(public_key).digest()).digest()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final, TypeVar
 
 from google.protobuf.message import DecodeError, Message
@@ -125,6 +126,8 @@ def _is_short_term(message: ChainMessage) -> bool:
             return False
 
 
+# The door, the network and each node read the same bytes.
+@lru_cache(maxsize=256)
 def decode(tx_bytes: bytes) -> Tx:
     """Read a transaction.
 
