@@ -26,7 +26,7 @@ from tests.e2e.ledgers import (
     recorded_orders,
     told_trades,
 )
-from tests.e2e.orders import take_a_turn
+from tests.e2e.orders import is_settled, take_a_turn
 from tests.e2e.processes import (
     REPOSITORY,
     TRADEGW,
@@ -68,6 +68,9 @@ AT_START = [
 ]
 """Reached by a gateway that finds what another has left."""
 
+IN_OUTAGE = [CrashPoint.HELD_UNTOLD, CrashPoint.RELEASED_UNJOURNALED]
+"""Reached by orders that wait for their venue."""
+
 AT_END = [CrashPoint.DRAINING]
 
 ALL = [
@@ -89,13 +92,15 @@ SOME = [
 
 
 def test_every_point_is_hit_here() -> None:
-    assert {*IN_FLOW, *AT_START, *AT_END} == set(CrashPoint)
+    assert {*IN_FLOW, *AT_START, *IN_OUTAGE, *AT_END} == set(CrashPoint)
 
 
 class Restless(Story):
     """Orders of every kind, while their served gateway dies again and again."""
 
     async def turn(self, gateway: Gateway, key: str) -> Order:
+        if key.endswith("-held"):
+            return await hold(gateway, key)
         return await take_a_turn(gateway, key)
 
     async def kill_in_flow(self, point: CrashPoint, reach: int) -> None:
@@ -111,6 +116,28 @@ class Restless(Story):
             TRADEGW_CRASH_AT=f"{point}:1",
         )
         assert_died_at(point, done.returncode, done.stderr)
+
+    async def kill_in_outage(self, point: CrashPoint) -> None:
+        """Take the exchange away, have orders wait for it, bring it back: the gateway dies on the way."""
+        key = f"k{self.standing.kills}-held"
+        self.keys.append(key)
+        with serving(self.config.parent, config=self.config, crash_at=f"{point}:1") as served:
+            async with tradegw.connect(served.grpc) as gateway:
+                await until(lambda: is_settled(gateway), SETTLE_S, "the venue is known")
+                self.exchange.kill()
+                try:
+                    held = asyncio.create_task(self.turn(gateway, key))
+                    dying = asyncio.create_task(served.ended(SETTLE_S))
+                    await asyncio.wait({held, dying}, return_when=asyncio.FIRST_COMPLETED)
+                finally:
+                    self.exchange.start()
+                try:
+                    code = await dying
+                finally:
+                    held.cancel()
+                    await asyncio.gather(held, return_exceptions=True)
+        assert_died_at(point, code, served.log.read_text("utf-8"))
+        self.standing.kills += 1
 
     async def kill_at_end(self, point: CrashPoint) -> None:
         """Have callers place orders, ask the gateway to end, and see it die on the way out."""
@@ -133,6 +160,20 @@ class Restless(Story):
         return len(self.keys) >= count
 
 
+async def hold(gateway: Gateway, key: str) -> Order:
+    """Place an order that waits for its venue if it must."""
+    return await gateway.place_order(
+        account="paper",
+        symbol="ETH/USDT",
+        side="buy",
+        ord_type="limit",
+        order_qty="0.01",
+        price="1000",
+        idempotency_key=key,
+        queue_if_unavailable_s=300,
+    )
+
+
 def assert_died_at(point: CrashPoint, code: int, text: str) -> None:
     assert code == -signal.SIGKILL, text
     assert f"crash point {point} reached" in text
@@ -151,6 +192,8 @@ async def kill_served(
                 await story.kill_in_flow(point, many + 3 * number)
             elif point in AT_START:
                 await asyncio.to_thread(story.kill_at_start, point)
+            elif point in IN_OUTAGE:
+                await story.kill_in_outage(point)
             else:
                 await story.kill_at_end(point)
             hits[point.value] += 1

@@ -54,6 +54,10 @@ class Bot:
     open_calls: set[asyncio.Task[Any]] = field(default_factory=set[asyncio.Task[Any]])
     count: int = 0
 
+    def __post_init__(self) -> None:
+        # Drawn apart, so that whether an order waits changes nothing else that is drawn.
+        self.patience = random.Random(f"{self.world.seed}:{self.name}:patience")
+
     async def trade(self, until_s: float) -> None:
         """Act at random moments, until a time."""
         while self.world.loop.time() < until_s:
@@ -200,6 +204,8 @@ class Bot:
                 }
             case _:
                 pass
+        if self.patience.random() < 0.2:
+            fields["queue_if_unavailable_s"] = self.patience.choice((1, 5, 30))
         return {name: value for name, value in fields.items() if value is not None}
 
     # --- asking until there is an answer ----------------------------------------------------------

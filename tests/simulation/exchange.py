@@ -37,6 +37,7 @@ from tradegw_mock.requests import (
     Answer,
     AnswerError,
     Cancel,
+    Done,
     GetBalances,
     GetInstruments,
     GetOrder,
@@ -239,6 +240,8 @@ class Network:
         else:
             if isinstance(result, Listed):
                 result = self._shown(target, result)
+            elif isinstance(request, Cancel) and isinstance(result, Done):
+                self._fill_afterwards(target, result)
         outcome = self.chaos.after(target)
         if outcome.is_lost:
             self._lose(wire)
@@ -276,6 +279,13 @@ class Network:
             return
         if self.chaos.on_cancel(self.target(request)):
             self.fill(order)
+
+    def _fill_afterwards(self, target: Target, done: Done) -> None:
+        order = done.order
+        if order is not None and order.order_qty is not None and order.cum_qty < order.order_qty:
+            self.chaos.canceled(
+                msgspec.structs.replace(target, symbol=order.symbol, order_id=order.order_id)
+            )
 
     def find(self, account: str, client_order_id: str | None) -> Order | None:
         """Return an order by the name that its owner gave it."""
@@ -335,6 +345,10 @@ class Network:
         """Do what faults do by themselves."""
         for action in self.chaos.due():
             if isinstance(action, LateFill):
+                try:
+                    self.exchange.fill_outside(action.account, order_id=action.order_id)
+                except Refusal as e:
+                    self.told(f"not filled after its cancel: {e}")
                 continue
             self.restarts()
 

@@ -177,16 +177,6 @@ def doubts_forgotten_at_restart(patch: Patch) -> None:
     _around(patch, SqlStore, "list_known_open", list_known_open)
 
 
-def overtaken_replace_forgotten_at_restart(patch: Patch) -> None:
-    """A start looks at the pending command alone, and not at the replace that it overtook."""
-    unsettled = account_module._unsettled
-    patch.setattr(
-        account_module,
-        "_unsettled",
-        lambda order: [c for c in unsettled(order) if c in (CommandKind.NEW, order.pending)],
-    )
-
-
 def failed_commit_does_not_stop_the_account(patch: Patch) -> None:
     """Whoever decided on what was not stored goes on deciding on it."""
     patch.setattr(Account, "fail", lambda self, error: None)
@@ -348,7 +338,6 @@ MUTANTS = [
         (sent_before_it_is_stored, (1, 2, 3)),
         (key_released_on_unknown, (1, 2, 4)),
         (doubts_forgotten_at_restart, (2, 5, 6)),
-        (overtaken_replace_forgotten_at_restart, (253,)),
         (failed_commit_does_not_stop_the_account, (30, 47)),
         (not_found_closes_at_once, (2, 8, 16)),
         (absence_judged_by_our_clock, (16, 36, 37)),

@@ -38,6 +38,11 @@ class CrashPoint(StrEnum):
     APPLIED_UNTOLD = "APPLIED_UNTOLD"
     """What came of a request is stored, and its caller has not been told."""
 
+    HELD_UNTOLD = "HELD_UNTOLD"
+    """An order or cancel that waits for its venue is durable, without a request; its caller was not told."""
+    RELEASED_UNJOURNALED = "RELEASED_UNJOURNALED"
+    """The turn of one that waited has come and it has a request, which is not stored."""
+
     REPORTED_UNJOURNALED = "REPORTED_UNJOURNALED"
     """The venue's stream has told something that is not stored."""
     RESOLVER_ASKING = "RESOLVER_ASKING"

@@ -18,6 +18,7 @@ from uuid import uuid4
 
 from tradegw.engine.account import NS_PER_S, Account, AccountState
 from tradegw.engine.context import REQUEST
+from tradegw.engine.crash import CrashPoint, reach
 from tradegw.engine.guard import Permit, Rank
 from tradegw.engine.intake import clean
 from tradegw.engine.resending import ResendingDesk
@@ -165,6 +166,7 @@ class HoldingDesk(ResendingDesk):
         account.unsent.add(order.order_id)
         try:
             stored = await self._append_new(order, events, claim, None)
+            reach(CrashPoint.HELD_UNTOLD)
             if not isinstance(stored, KeyTaken) and order.order_id in account.unsent:
                 account.book.put(stored)
         finally:
@@ -189,6 +191,7 @@ class HoldingDesk(ResendingDesk):
             found = await account.store.find_order(order_id)
             assert found is not None, f"order {order_id} was stored before its cancel"
             stood = found
+        reach(CrashPoint.HELD_UNTOLD)
         account.wake_queue.set()
         return stood
 
@@ -288,6 +291,7 @@ class HoldingDesk(ResendingDesk):
         done = account.in_flight[key] = asyncio.Event()
         account.unsent.add(order_id)
         account.identities[order_id] = account.identity
+        reach(CrashPoint.RELEASED_UNJOURNALED)
         try:
             stored = await account.commit(
                 order_id,
@@ -330,6 +334,7 @@ class HoldingDesk(ResendingDesk):
         permit.charge(request.cost)
         key = (order_id, CommandKind.CANCEL)
         done = account.in_flight[key] = asyncio.Event()
+        reach(CrashPoint.RELEASED_UNJOURNALED)
         try:
             await account.commit(
                 order_id,
