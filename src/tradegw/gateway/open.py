@@ -159,7 +159,7 @@ async def run_gateway(
             _publish(store, published)
             try:
                 await engine.start(plans)
-            except BaseException:
+            except (Exception, asyncio.CancelledError):
                 # What was opened goes on deciding otherwise, beside the next attempt.
                 await engine.close()
                 raise

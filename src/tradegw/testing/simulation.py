@@ -26,6 +26,7 @@ __all__ = ["NothingHappens", "Process", "SimulatedClock", "SimulationLoop", "sim
 T = TypeVar("T")
 
 NS_PER_S = 1_000_000_000
+_FAREWELLS_MAX = 20
 EPOCH_NS = 1_750_000_000 * NS_PER_S
 
 _PROCESS: ContextVar[Process | None] = ContextVar("tradegw_simulated_process", default=None)
@@ -73,11 +74,7 @@ class Process:
         for task in self._tasks:
             if not task.done():
                 task._log_destroy_pending = False  # type: ignore[attr-defined]  # noqa: SLF001
-                coroutine = task.get_coro()
-                # Such as one that awaits something on its way out.
-                with suppress(BaseException), warnings.catch_warnings():
-                    warnings.simplefilter("ignore")
-                    coroutine.close()
+                _close(task.get_coro())
         self._tasks.clear()
 
 
@@ -284,6 +281,17 @@ class SimulationLoop(base_events.BaseEventLoop):
         self.close()
         for process in self._processes:
             process.put_away()
+
+
+def _close(coroutine: Any) -> None:
+    """Close a coroutine that may await something on its way out, and then something else."""
+    # What it leaves behind is let go of in here, so that nobody is told of it later.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for _ in range(_FAREWELLS_MAX):
+            with suppress(BaseException):
+                coroutine.close()
+                return
 
 
 def _copy(worker: Future[Any], future: asyncio.Future[Any]) -> None:
