@@ -21,6 +21,7 @@ from tradegw.engine.account import Account
 from tradegw.engine.desk import Desk
 from tradegw.engine.feed import _Feed
 from tradegw.engine.hub import Hub
+from tradegw.engine.reconciler import Reconciler
 from tradegw.engine.resolver import Resolver
 from tradegw.errors import NotSent, OutcomeUnknown, VenueRejected
 from tradegw.model import CommandKind, ExecType, ExecutionReport, OrdStatus, lifecycle
@@ -248,6 +249,23 @@ def late_acknowledgement_reopens(patch: Patch) -> None:
     )
 
 
+def fill_key_without_the_order(patch: Patch) -> None:
+    """A fill's number is taken for its account's, though the venue counts for each symbol anew."""
+
+    async def apply_received(
+        original: Any, self: Account, order_id: Any, reports: Sequence[Any], **more: Any
+    ) -> Any:
+        seen: dict[str, Any] = self.__dict__.setdefault("seen_fills", {})
+        kept = [
+            r
+            for r in reports
+            if r.trade_id is None or seen.setdefault(r.trade_id, order_id) == order_id
+        ]
+        return await original(self, order_id, kept, **more)
+
+    _around(patch, Account, "apply_received", apply_received)
+
+
 def fill_counted_again_when_seen_again(patch: Patch) -> None:
     """A fill is known by when it came, not by the venue's number."""
 
@@ -258,6 +276,17 @@ def fill_counted_again_when_seen_again(patch: Patch) -> None:
         return replace(told, trade_id=f"{told.trade_id}@{self.clock.time_ns()}")
 
     _around(patch, Account, "received", received)
+
+
+def closes_without_missing_fills(patch: Patch) -> None:
+    """A close is believed though the venue counts more fills than were seen, and none is read later."""
+
+    async def read_fills(self: Reconciler, venue: Any) -> None:
+        pass
+
+    patch.setattr(Reconciler, "_read_fills", read_fills)
+    for module in (lifecycle, resolver_module, account_module):
+        patch.setattr(module, "is_missing_fills", lambda order, report: False)
 
 
 def told_before_the_commit(patch: Patch) -> None:
@@ -294,6 +323,16 @@ def balances_believed_in_any_order(patch: Patch) -> None:
     _around(patch, _Feed, "_load_balances", load)
 
 
+def open_orders_asked_about_no_more(patch: Patch) -> None:
+    """An order that the stream forgot is never asked about again while it is not in doubt."""
+
+    async def ask_all(original: Any, self: Reconciler, venue: Any) -> None:
+        if self._account.state is not account_module.AccountState.READY:
+            await original(self, venue)
+
+    _around(patch, Reconciler, "ask_all", ask_all)
+
+
 MUTANTS = [
     Mutant(make.__name__, make, seeds)
     for make, seeds in (
@@ -301,11 +340,11 @@ MUTANTS = [
         (cut_connection_read_as_not_sent, (7, 12, 16)),
         (submit_retried, (2, 6, 7)),
         (cancel_of_unknown_order_means_gone, (6,)),
-        (sent_after_valid_until, (58, 122, 158)),
+        (sent_after_valid_until, (4, 49, 64)),
         (sent_before_it_is_stored, (1, 2, 3)),
         (key_released_on_unknown, (1, 2, 4)),
         (doubts_forgotten_at_restart, (2, 5, 6)),
-        (failed_commit_does_not_stop_the_account, (30, 47)),
+        (failed_commit_does_not_stop_the_account, (1, 37, 84)),
         (not_found_closes_at_once, (2, 8, 16)),
         (absence_judged_by_our_clock, (16, 36, 37)),
         (absence_at_the_first_look, (55,)),
@@ -313,5 +352,8 @@ MUTANTS = [
         (fill_counted_again_when_seen_again, (1, 2, 3)),
         (told_before_the_commit, (1, 2, 3)),
         (balances_believed_in_any_order, (1, 13, 15)),
+        (fill_key_without_the_order, (2, 3, 5)),
+        (closes_without_missing_fills, (1, 2, 3)),
+        (open_orders_asked_about_no_more, (82, 121, 168)),
     )
 ]

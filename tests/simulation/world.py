@@ -498,9 +498,6 @@ BALANCES = {
 NOT_PLAYED = {
     # By a clock that answers wrongly for a while no venue could prove anything.
     FaultKind.CLOCK_SKEW,
-    # Lost on the stream as well, such a fill is found only by reading the account's fills from a
-    # watermark on. Take this out when the reconciler does.
-    FaultKind.FILL_AFTER_CANCEL,
 }
 FAULTS = [kind for kind in FaultKind if kind not in NOT_PLAYED]
 
