@@ -388,8 +388,16 @@ def test_simulated_hours(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
+def test_definition(tmp_path: Path) -> None:
+    """What the definition does is tested in the plugin; here, that a reader's copy of it is taken."""
+    (tmp_path / "acme.yaml").write_text(named("definition").text, "utf-8")
+    done = tradegw("rest", "check", "acme.yaml", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+
+
 TESTS = {
     "first-bot": test_first_bot,
+    "definition": test_definition,
     "config": test_config,
     "venue": test_venue,
     "chaos-scenario": test_chaos_scenario,

@@ -26,6 +26,7 @@ from tradegw.venue import (
     Capabilities,
     Feedback,
     FetchFills,
+    FetchOpenOrders,
     FetchOrder,
     Operation,
     Page,
@@ -35,7 +36,11 @@ from tradegw.venue import (
 )
 
 S = 1_000_000_000
-_QUERY_WEIGHTS: dict[type[Any], int] = {FetchOrder: WEIGHTS["order"], FetchFills: WEIGHTS["fills"]}
+_QUERY_WEIGHTS: dict[type[Any], int] = {
+    FetchOrder: WEIGHTS["order"],
+    FetchFills: WEIGHTS["fills"],
+    FetchOpenOrders: 80,
+}
 
 
 def budgets(settings: LimitSettings) -> tuple[BudgetPool, ...]:
@@ -145,7 +150,7 @@ class World:
     [
         pytest.param(LimitSettings(orders_per_10_seconds=50), 2, 45.0, id="orders are scarce"),
         pytest.param(
-            LimitSettings(request_weight_per_minute=120, orders_per_10_seconds=1000),
+            LimitSettings(request_weight_per_minute=400, orders_per_10_seconds=1000),
             15,
             150.0,
             id="weight is scarce",
