@@ -29,7 +29,7 @@ from tests.e2e.ledgers import (
 )
 from tests.e2e.orders import an_order, is_settled
 from tests.e2e.processes import Served, readiness, serving, until, verify, wait_until, write_config
-from tradegw import Order, OrderFilter, OrdStatus
+from tradegw import Order, OrderFilter, OrderId, OrdStatus
 from tradegw.trading.v1 import trading_gateway_pb2 as pb
 from tradegw.trading.v1 import trading_gateway_pb2_grpc
 from tradegw.transports.grpc.asked import order_of, place_request
@@ -38,6 +38,7 @@ from tradegw.transports.grpc.errors import read_metadata, read_status
 CALLERS = 64
 WARM = 200
 DRAIN_S = 8.0
+LOOKS = 10
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 # What gRPC itself says of a call that found no server, or one that has stopped taking calls.
@@ -167,8 +168,14 @@ async def until_all_wait(served: Served, count: int = CALLERS) -> None:
     async with tradegw.connect(served.grpc) as gateway:
         waiting = OrderFilter(statuses=(OrdStatus.PENDING_NEW,))
 
+        seen: list[frozenset[OrderId]] = []
+
         async def all_wait() -> bool:
-            return len((await gateway.list_orders(waiting)).items) == count
+            # The same ones, look after look: an answer that was on its way when the exchange stopped
+            # still arrives, and its caller then waits with another order.
+            orders = (await gateway.list_orders(waiting)).items
+            seen.append(frozenset(order.order_id for order in orders))
+            return len(orders) == count and len(set(seen[-LOOKS:])) == 1 and len(seen) >= LOOKS
 
         await until(all_wait, 30, "the orders wait for the exchange")
 
