@@ -964,6 +964,15 @@ def test_refused_cancel_returns_to_the_replace_that_it_overtook() -> None:
     assert (order.pending, order.pending_terms) == (CommandKind.REPLACE, RAISED)
 
 
+def test_cancel_that_waits_here_goes_on_waiting_when_the_replace_it_overtook_is_refused() -> None:
+    order, _ = ask_cancel(STATES["pending replace"](), time_ns=1, queued=True, why="throttled")
+    order, events = apply(order, a_report(ExecType.REPLACE_REJECTED))
+    assert types(events) == ["REPLACE_REJECTED"]
+    assert (order.queued_command, order.pending_terms) == (CommandKind.CANCEL, None)
+    order, _ = apply(order, a_report(ExecType.CANCEL_REJECTED))
+    assert (order.queued_command, order.pending) == (None, None)
+
+
 def test_raising_replace_keeps_a_complete_order_open_until_it_is_answered() -> None:
     order = STATES["pending replace complete"]()
     assert (order.ord_status, order.leaves_qty) == (OrdStatus.PENDING_REPLACE, D(0))

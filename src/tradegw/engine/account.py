@@ -188,11 +188,12 @@ class Account:
         self.identities: dict[OrderId, tuple[str, str]] = {}
         """Venue account and instance at the intent of each open order."""
         self.observations: dict[OrderId, tuple[Observation, ...]] = {}
+        self._marked: set[str] = set()
         self.to_ask: set[OrderId] = set()
         """Open orders of which the venue knows more than we, though none of their commands is in doubt."""
         self.unmatched = Unmatched()
-        self.touched: set[str] = set()
-        """Symbols of orders that closed since their fills were last read."""
+        self.touched: dict[str, int] = {}
+        """Symbols of orders that closed lately, and when, by the venue's clock: their fills are read again."""
         self.repeatable: dict[OrderId, VenueRequest] = {}
         """Placements in doubt that may be sent once more; see `resending`. Of this process alone."""
         self.cancels_asked: set[OrderId] = set()
@@ -439,12 +440,30 @@ class Account:
     def forget(self, order: Order) -> None:
         """Drop what is remembered of a closed order; the store keeps it."""
         self.book.drop(order)
-        self.touched.add(order.symbol)
+        self.touched[order.symbol] = self.venue_now().time_ns
         self.identities.pop(order.order_id, None)
         self.observations.pop(order.order_id, None)
         self.to_ask.discard(order.order_id)
         self.repeatable.pop(order.order_id, None)
         self.cancels_asked.discard(order.order_id)
+
+    async def mark(self, symbol: str) -> None:
+        """Have a watermark from before the first order of a symbol: a start reads the fills of what has one.
+
+        Raises:
+            Unavailable: The store failed. Nothing was stored of the order.
+        """
+        if symbol in self._marked:
+            return
+        account_id = self.record.account_id
+        try:
+            if symbol not in await self.store.list_watermarks(account_id):
+                await self.store.put_watermark(
+                    account_id, symbol, read_until_ns=self.venue_now().time_ns
+                )
+        except StoreError as e:
+            raise Unavailable(str(e), reason=e.reason) from e
+        self._marked.add(symbol)
 
     def stop_repeating(self) -> None:
         """Send no placement once more that was made until now: a halt was asked, or the record read anew."""

@@ -165,6 +165,7 @@ class Desk:
         order_id = OrderId(uuid4())
         codec = account.admit().account.capabilities.client_id_codec
         name = await account.names.take(codec, order_id, 0)
+        await account.mark(new.symbol)
         venue = account.admit()
         order = self._make_order(new, claim, order_id, name)
         now = account.venue_now()

@@ -132,6 +132,7 @@ class HoldingDesk(ResendingDesk):
         )
         order_id = OrderId(uuid4())
         name = await account.names.take(about.capabilities.client_id_codec, order_id, 0)
+        await account.mark(new.symbol)
         # Nothing suspends between here and the reservation of its place.
         held = sum(order.queued_command is CommandKind.NEW for order in account.book)
         if held + len(self._storing) >= HELD_MAX:

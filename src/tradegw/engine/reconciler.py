@@ -109,26 +109,26 @@ class Reconciler:
     async def _read_fills(self, venue: AccountPlugins) -> None:
         account = self._account
         marks = dict(await account.store.list_watermarks(account.record.account_id))
-        touched, account.touched = account.touched, set()
-        symbols = touched | {order.symbol for order in account.book}
         if not self._has_read_all:
-            symbols |= marks.keys()
-        try:
-            for symbol in sorted(symbols):
-                await self._read_fills_of(venue, symbol, marks.get(symbol))
-                touched.discard(symbol)
-        finally:
-            account.touched |= touched
+            # What closed before the gap may still fill.
+            account.touched = dict.fromkeys(marks, account.venue_now().time_ns) | account.touched
+        overlap_ns = _overlap_ns(venue)
+        for symbol in sorted(account.touched.keys() | {order.symbol for order in account.book}):
+            as_of = await self._read_fills_of(venue, symbol, marks.get(symbol))
+            # Not done with one reading: after a cancel came too late, its fill may show a while after it.
+            if account.touched.get(symbol, as_of.time_ns) <= as_of.time_ns - overlap_ns:
+                del account.touched[symbol]
         self._has_read_all = True
 
-    async def _read_fills_of(self, venue: AccountPlugins, symbol: str, mark_ns: int | None) -> None:
+    async def _read_fills_of(
+        self, venue: AccountPlugins, symbol: str, mark_ns: int | None
+    ) -> VenueTime:
+        """Read the fills since the watermark. Returns how old what was read may be."""
         account = self._account
-        capabilities = venue.account.capabilities
-        overlap_ns = int((OVERLAP_S + capabilities.visibility_lag_s) * NS_PER_S)
         begin_ns = mark_ns
         if begin_ns is None:
             begin_ns = account.record.created_time_ns + account.venue_offset_ns
-        query = FetchFills(symbol=symbol, since_ns=max(0, begin_ns - overlap_ns))
+        query = FetchFills(symbol=symbol, since_ns=max(0, begin_ns - _overlap_ns(venue)))
         as_of: VenueTime | None = None
         while True:
             page = await within(venue.fetch(query))
@@ -139,7 +139,7 @@ class Reconciler:
             if page.next_cursor is None:
                 break
             query = replace(query, cursor=page.next_cursor)
-        retention_s = capabilities.closed_order_retention_s
+        retention_s = venue.account.capabilities.closed_order_retention_s
         if (
             mark_ns is not None
             and retention_s is not None
@@ -150,6 +150,7 @@ class Reconciler:
             await account.store.put_watermark(
                 account.record.account_id, symbol, read_until_ns=as_of.time_ns
             )
+        return as_of
 
     async def _take_fill(self, told: ExecutionReport, symbol: str) -> None:
         try:
@@ -228,3 +229,7 @@ class Reconciler:
             if page.next_cursor is None:
                 return
             query = replace(query, cursor=page.next_cursor)
+
+
+def _overlap_ns(venue: AccountPlugins) -> int:
+    return int((OVERLAP_S + venue.account.capabilities.visibility_lag_s) * NS_PER_S)

@@ -480,7 +480,9 @@ def _command_rejected(
         if pending is None and terms is not None:
             # The replace that the cancel overtook.
             pending = CommandKind.REPLACE
-        steps.change(pending=pending, pending_terms=terms, queued=False)
+        # A cancel that waits here goes on waiting when the replace that it overtook is refused.
+        queued = order.queued and pending is order.pending
+        steps.change(pending=pending, pending_terms=terms, queued=queued)
         # Recomputed from the quantities: what the status was before we asked may be long past.
         _recompute(steps)
         steps.add(event_type, command=command)

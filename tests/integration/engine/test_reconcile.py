@@ -93,6 +93,38 @@ async def test_a_fill_after_the_close_that_the_stream_dropped_is_found(bench: Be
     await bench.check_ledger()
 
 
+async def test_a_late_fill_is_found_by_a_stream_that_looks_healthy(bench: Bench) -> None:
+    """The fills of its symbol were read since the cancel; they are read again for a while."""
+    await bench.start()
+    order = await bench.place()
+    await bench.gateway.cancel_order(order.order_id)
+    await bench.turn(RECONCILE_EVERY_S + 1, step_s=1.0)
+    bench.exchange.drops = True
+    bench.exchange.fill(bench.exchange.orders[0], "0.4")
+    bench.exchange.calm()
+    late = await bench.order_when(order.order_id, lambda o: o.cum_qty)
+    assert (late.ord_status, late.cum_qty) == (OrdStatus.CANCELED, Decimal("0.4"))
+    await bench.turn(3 * RECONCILE_EVERY_S, step_s=1.0)
+    asked = len(bench.exchange.queries)
+    await bench.turn(3 * RECONCILE_EVERY_S, step_s=1.0)
+    assert not any(isinstance(q, FetchFills) for q in bench.exchange.queries[asked:])
+    await bench.check_ledger()
+
+
+async def test_a_late_fill_is_found_by_the_next_start(bench: Bench) -> None:
+    """Its symbol was never read, and no open order names it; the mark from before its order does."""
+    await bench.start()
+    order = await bench.place()
+    await bench.gateway.cancel_order(order.order_id)
+    bench.exchange.drops = True
+    bench.exchange.fill(bench.exchange.orders[0], "0.4")
+    bench.exchange.calm()
+    await bench.crash()
+    await bench.start()
+    await bench.order_when(order.order_id, lambda o: o.cum_qty)
+    await bench.check_ledger()
+
+
 async def test_watermarks_are_kept_and_overlap(bench: Bench) -> None:
     await bench.start()
     order = await bench.place()
@@ -102,6 +134,7 @@ async def test_watermarks_are_kept_and_overlap(bench: Bench) -> None:
     marks = await bench.store.list_watermarks(account_id)
     assert set(marks) == {"BTC/USDT"}
     await bench.turn(120, step_s=1.0)
+    marks = await bench.store.list_watermarks(account_id)
     # It happened before the mark, and shows only now.
     bench.exchange.drops = True
     bench.exchange.fill(bench.exchange.orders[0], "0.4")
