@@ -193,7 +193,7 @@ class Account:
         """Open orders of which the venue knows more than we, though none of their commands is in doubt."""
         self.unmatched = Unmatched()
         self.touched: dict[str, int] = {}
-        """Symbols of orders that closed lately, and when, by the venue's clock: their fills are read again."""
+        """Symbols of orders that closed lately, and when by the venue's clock; their fills are read again."""
         self.repeatable: dict[OrderId, VenueRequest] = {}
         """Placements in doubt that may be sent once more; see `resending`. Of this process alone."""
         self.cancels_asked: set[OrderId] = set()
