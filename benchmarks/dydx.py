@@ -7,12 +7,15 @@ makes one. Both sides build, sign and place the same orders in the same run, one
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +26,12 @@ from tradegw_dydx.signing import Signer
 from tradegw_dydx.tx import TxTerms, sign
 from tradegw_dydx.wallet import Wallet
 
+import tradegw
+
 COUNT = 2_000
 PLACED = 600
 CALLERS = 32
+DEADLINE_S = 1.0
 PEER = Path(__file__).parents[1] / "plugins" / "tradegw-dydx" / "tests" / "official" / "peer.py"
 CHAIN_ID = "localdydxprotocol"
 HEIGHT = 20
@@ -131,6 +137,111 @@ async def _placed(node: str, mnemonic: str, first: int, callers: int) -> float:
     return seconds
 
 
+class _Hole:
+    """A node's door that passes everything on until it falls silent: then it takes all and says nothing."""
+
+    def __init__(self) -> None:
+        self.is_silent = False
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    @asynccontextmanager
+    async def open(self, node: str) -> AsyncIterator[str]:
+        """Listen; yields the address."""
+        host, port = node.rsplit(":", 1)
+
+        async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            theirs, ours = await asyncio.open_connection(host, int(port))
+            for source, sink in ((reader, ours), (theirs, writer)):
+                task = asyncio.create_task(self._pass(source, sink))
+                self._tasks.add(task)
+                task.add_done_callback(self._tasks.discard)
+
+        server = await asyncio.start_server(connected, "127.0.0.1", 0)
+        try:
+            yield f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        finally:
+            server.close()
+            for task in self._tasks:
+                task.cancel()
+
+    async def _pass(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionError):
+            while data := await source.read(65_536):
+                if not self.is_silent:
+                    sink.write(data)
+
+
+async def _longest_gap_s(until: asyncio.Event) -> float:
+    """Return for how long at most the loop was not free, until an event."""
+    longest_s, last_s = 0.0, time.perf_counter()
+    while not until.is_set():
+        await asyncio.sleep(0.001)
+        now_s = time.perf_counter()
+        longest_s, last_s = max(longest_s, now_s - last_s), now_s
+    return longest_s
+
+
+async def _silence(net: dict[str, Any], scratch: Path) -> str:
+    """Place orders through a gateway whose node never answers; tell how the loop and the callers fared."""
+    words = scratch / "words"
+    words.touch(mode=0o600)
+    words.write_text(net["accounts"][1][1])
+    hole = _Hole()
+    async with (
+        hole.open(net["node"]) as node,
+        tradegw.open(
+            {
+                "store": {"url": f"sqlite:///{scratch}/tradegw.db"},
+                "venues": {
+                    "dydx": {
+                        "plugin": "dydx",
+                        "network": "localnet",
+                        "nodes": [node],
+                        "indexer_rest": net["indexer_rest"],
+                        "indexer_ws": net["indexer_ws"],
+                    }
+                },
+                "accounts": {"quiet": {"venue": "dydx", "mnemonic": f"file:{words}"}},
+            }
+        ) as gateway,
+    ):
+        while (await gateway.list_venues())[0].accounts[0].state != "READY":  # noqa: ASYNC110  nobody tells
+            await asyncio.sleep(0.05)
+        done = asyncio.Event()
+        idle = asyncio.create_task(_longest_gap_s(done))
+        await asyncio.sleep(2)
+        done.set()
+        idle_s = await idle
+        hole.is_silent = True
+        done.clear()
+        busy = asyncio.create_task(_longest_gap_s(done))
+        waited: list[float] = []
+
+        async def place() -> None:
+            started = time.perf_counter()
+            with contextlib.suppress(TimeoutError, tradegw.Unavailable):
+                async with asyncio.timeout(DEADLINE_S):
+                    await gateway.place_order(
+                        account="quiet",
+                        symbol="BTC/USD:USDC",
+                        side="buy",
+                        ord_type="market",
+                        time_in_force="IOC",
+                        order_qty="0.001",
+                    )
+            waited.append(time.perf_counter() - started)
+
+        for _ in range(5):
+            await asyncio.gather(*(place() for _ in range(CALLERS)))
+        done.set()
+        busy_s = await busy
+    return (
+        f"a node that never answers, {CALLERS} callers: loop not free for at most {busy_s * 1e3:.0f} ms "
+        f"(idle: {idle_s * 1e3:.0f} ms); callers with a deadline of {DEADLINE_S:.0f} s waited at most "
+        f"{max(waited):.2f} s"
+    )
+
+
 async def _serve() -> None:
     """Serve a local chain that stands still, without limits, until the caller is done."""
     from tradegw_dydx.localnet import Settings, open_localnet
@@ -183,6 +294,8 @@ def main(args: Sequence[str]) -> None:
             node = f"http://{net['node']}"
             ours = asyncio.run(_placed(node, mnemonic, round_ * PLACED, callers))
             _row(f"placements, {callers} at once", PLACED, ours, theirs)
+        with tempfile.TemporaryDirectory() as scratch:
+            print(asyncio.run(_silence(net, Path(scratch))))
         chain.stdin.close()
 
 

@@ -546,3 +546,43 @@ async def test_what_expired_while_the_gateway_was_away_is_closed_when_it_is_back
             done = await closed(gateway, order)
             assert (done.ord_status, done.cum_qty) == (OrdStatus.EXPIRED, 0)
             assert done.closed_by is tradegw.EvidenceKind.EXPIRY_PASSED
+
+
+# --- replacing ------------------------------------------------------------------------------------
+
+
+async def test_a_short_term_order_is_replaced_under_its_name(tmp_path):
+    async with (
+        open_localnet(CHAIN, block_time_s=BLOCK_S) as net,
+        a_gateway(net, tmp_path) as gateway,
+    ):
+        order = await place(gateway, order_qty="0.01", **bid())
+        replaced = await gateway.replace_order(order.order_id, order_qty="0.02", price="80001")
+        assert (replaced.order_qty, replaced.price) == (Decimal("0.02"), Decimal(80_001))
+        assert replaced.venue_client_order_id == order.venue_client_order_id
+        assert truth(net, order) == (2, 0)
+        net.trade("BTC-USD", "SELL", Decimal("0.02"), Decimal(80_001))
+        ended = await closed(gateway, order)
+        assert (ended.ord_status, ended.cum_qty) == (OrdStatus.FILLED, Decimal("0.02"))
+        assert truth(net, order) == (2, Decimal("0.02"))
+        assert await fold(gateway) == chain_positions(net) == {"BTC-USD": Decimal("0.02")}
+
+
+@pytest.mark.parametrize("spec", CANCEL_FAULTS)
+async def test_a_replace_whose_answer_is_lost_ends_in_what_the_chain_holds(tmp_path, spec):
+    """Whichever version the chain holds, its fills are ours, and there is one order."""
+    async with (
+        open_localnet(CHAIN, block_time_s=BLOCK_S) as net,
+        a_gateway(net, tmp_path, node_timeout_s=0.3) as gateway,
+    ):
+        order = await place(gateway, order_qty="0.01", **bid())
+        fault = net.faults.add(spec)
+        await gateway.replace_order(order.order_id, order_qty="0.02", price="80001")
+        assert fault.hits
+        net.faults.clear()
+        net.trade("BTC-USD", "SELL", Decimal("0.02"), Decimal(80_000))
+        ended = await closed(gateway, order)
+        versions, filled = truth(net, ended)
+        assert ended.cum_qty == filled == versions * Decimal("0.01")
+        assert not ended.in_doubt
+        assert await fold(gateway) == chain_positions(net)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from google.protobuf.message import Message
 
@@ -80,19 +81,7 @@ def sign(messages: Sequence[Message], terms: TxTerms, wallet: Wallet) -> SignedT
         memo=terms.memo,
         non_critical_extension_options=extensions,
     ).SerializeToString(deterministic=True)
-    auth_info = AuthInfo(
-        signer_infos=[
-            SignerInfo(
-                public_key=pack(PubKey(key=wallet.public_key)),
-                mode_info=ModeInfo(single=ModeInfoSingle(mode=_SIGN_MODE_DIRECT)),
-                sequence=terms.sequence,
-            )
-        ],
-        fee=Fee(
-            amount=[Coin(denom=denom, amount=str(amount)) for denom, amount in terms.fee],
-            gas_limit=terms.gas_limit,
-        ),
-    ).SerializeToString(deterministic=True)
+    auth_info = _auth_info(wallet.public_key, terms.sequence, terms.gas_limit, terms.fee)
     sign_bytes = SignDoc(
         body_bytes=body,
         auth_info_bytes=auth_info,
@@ -107,6 +96,26 @@ def sign(messages: Sequence[Message], terms: TxTerms, wallet: Wallet) -> SignedT
         tx_bytes=tx_bytes,
         hash=hashlib.sha256(tx_bytes).hexdigest().upper(),
     )
+
+
+# Short-term orders all have the same: their sequence does not rise.
+@lru_cache(maxsize=64)
+def _auth_info(
+    public_key: bytes, sequence: int, gas_limit: int, fee: tuple[tuple[str, int], ...]
+) -> bytes:
+    return AuthInfo(
+        signer_infos=[
+            SignerInfo(
+                public_key=pack(PubKey(key=public_key)),
+                mode_info=ModeInfo(single=ModeInfoSingle(mode=_SIGN_MODE_DIRECT)),
+                sequence=sequence,
+            )
+        ],
+        fee=Fee(
+            amount=[Coin(denom=denom, amount=str(amount)) for denom, amount in fee],
+            gas_limit=gas_limit,
+        ),
+    ).SerializeToString(deterministic=True)
 
 
 def pack(message: Message) -> Any:
