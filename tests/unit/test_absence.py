@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tradegw.engine.absence import LOST, Observation, is_settled_after, proves_absence
+from tradegw.engine.absence import LOST, Identity, Observation, is_settled_after, proves_absence
 from tradegw.engine.reset import lose_venue, was_lost
 from tradegw.model import CommandKind, EventType, InDoubt
 from tradegw.model.lifecycle import put_in_doubt
@@ -18,7 +18,7 @@ from tradegw.testing.venue import CAPABILITIES
 from tradegw.venue import ExpiryKind, VenueTime
 
 S = 1_000_000_000
-WHO = ("account", "instance")
+WHO = Identity(venue_account_id="account", environment="live host", instance_id="instance")
 ORDER = an_order()
 REF = VenueOrderRef(
     order_id=ORDER.order_id,
@@ -30,8 +30,12 @@ REF = VenueOrderRef(
 CAN = replace(CAPABILITIES, expiry_s=5.0, visibility_lag_s=1.0, closed_order_retention_s=60.0)
 
 
-def seen(at_s: float, who: tuple[str, str] = WHO, height: int | None = None) -> Observation:
+def seen(at_s: float, who: Identity = WHO, height: int | None = None) -> Observation:
     return Observation(as_of=VenueTime(time_ns=int(at_s * S), height=height), identity=who)
+
+
+def _who(**changes: str) -> Identity:
+    return replace(WHO, **changes)
 
 
 def proves(*observations: Observation, **changes: Any) -> bool:
@@ -70,8 +74,15 @@ def test_all_conditions_together_prove_it() -> None:
             {"capabilities": replace(CAN, expiry=ExpiryKind.NONE)},
             id="(b) a venue without expiry",
         ),
-        pytest.param([102, 104], {"identity": ("account", "other")}, id="(c) another instance"),
-        pytest.param([102, 104], {"identity": ("other", "instance")}, id="(c) another account"),
+        pytest.param(
+            [102, 104], {"identity": _who(instance_id="other")}, id="(c) another instance"
+        ),
+        pytest.param(
+            [102, 104], {"identity": _who(venue_account_id="other")}, id="(c) another account"
+        ),
+        pytest.param(
+            [102, 104], {"identity": _who(environment="test host")}, id="(c) another host"
+        ),
         pytest.param([102, 104], {"identity": LOST}, id="(c) a venue that is gone"),
         pytest.param([155.1, 160], {}, id="(d) beyond the venue's memory"),
         pytest.param([102, 156], {}, id="(d) one of them beyond it"),
@@ -85,7 +96,7 @@ def test_each_condition_is_needed(observations: list[float], changes: dict[str, 
 
 
 def test_what_another_instance_did_not_find_does_not_count() -> None:
-    other = ("account", "other")
+    other = _who(instance_id="other")
     assert not proves(seen(102, other), seen(104))
     assert not proves(seen(102), seen(104, other))
     assert proves(seen(102, other), seen(104), seen(106))

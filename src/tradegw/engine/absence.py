@@ -3,9 +3,9 @@
 Pure, so that each condition has its own test. All of these are needed (docs/explanation/in-doubt.md):
 
 (a) nothing was ever heard of the order; (b) a targeted query answers "not found", dated by the venue's own
-clock or height after `valid_until` plus the visibility lag; (c) the same venue account and instance as at
-the intent; (d) within the time for which the venue still shows closed orders; (e) no fills either;
-(f) twice, a lag apart.
+clock or height after `valid_until` plus the visibility lag; (c) the same venue account, host and
+environment, and instance as at the intent; (d) within the time for which the venue still shows closed
+orders; (e) no fills either; (f) twice, a lag apart.
 
 Where a venue forgets what expired unfilled, absence is not claimed: the same observations prove expiry, also
 of an order that was acknowledged or filled in part, because what it never filled is over (`proves_expiry`).
@@ -21,6 +21,7 @@ from tradegw.venue import Capabilities, ExpiryKind, VenueTime
 
 __all__ = [
     "LOST",
+    "Identity",
     "Observation",
     "counts",
     "is_forgotten_at_expiry",
@@ -31,7 +32,23 @@ __all__ = [
 
 _NS_PER_S = 1_000_000_000
 
-LOST = ("", "\0lost")
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Identity:
+    """Who answers.
+
+    Attributes:
+        venue_account_id: The venue's own id of the account.
+        environment: Host and environment that were asked.
+        instance_id: Incarnation of the venue.
+    """
+
+    venue_account_id: str = ""
+    environment: str = ""
+    instance_id: str = ""
+
+
+LOST = Identity(instance_id="\0lost")
 """Identity of a venue that nobody can ask any more: no venue has it."""
 
 
@@ -41,11 +58,11 @@ class Observation:
 
     Attributes:
         as_of: The venue's own clock and height when it answered.
-        identity: Venue account and instance that answered.
+        identity: Who answered.
     """
 
     as_of: VenueTime
-    identity: tuple[str, str]
+    identity: Identity
 
 
 def is_settled_after(
@@ -79,12 +96,12 @@ def proves_absence(
     observations: tuple[Observation, ...],
     *,
     capabilities: Capabilities,
-    identity: tuple[str, str],
+    identity: Identity,
 ) -> bool:
     """Whether the observations prove that the order never reached the venue, and never will.
 
     Args:
-        identity: Venue account and instance at the time of the intent.
+        identity: Who was asked to place it.
     """
     if order.acknowledged or order.cum_qty or is_forgotten_at_expiry(ref, capabilities):
         return False
@@ -97,12 +114,12 @@ def proves_expiry(
     observations: tuple[Observation, ...],
     *,
     capabilities: Capabilities,
-    identity: tuple[str, str],
+    identity: Identity,
 ) -> bool:
     """Whether the observations prove that an order which its venue forgets at expiry is over.
 
     Args:
-        identity: Venue account and instance at the time of the intent.
+        identity: Who was asked to place it.
     """
     return is_forgotten_at_expiry(ref, capabilities) and _are_enough(
         order, ref, observations, capabilities=capabilities, identity=identity
@@ -115,7 +132,7 @@ def counts(
     seen: Observation,
     *,
     capabilities: Capabilities,
-    identity: tuple[str, str],
+    identity: Identity,
 ) -> bool:
     """Whether an observation says anything: conditions (b), (c) and (d)."""
     return (
@@ -136,7 +153,7 @@ def _are_enough(
     observations: tuple[Observation, ...],
     *,
     capabilities: Capabilities,
-    identity: tuple[str, str],
+    identity: Identity,
 ) -> bool:
     counted = [
         seen

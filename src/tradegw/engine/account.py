@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol, TypeVar
 
-from tradegw.engine.absence import LOST, Observation
+from tradegw.engine.absence import LOST, Identity, Observation
 from tradegw.engine.book import Book
 from tradegw.engine.context import REQUEST
 from tradegw.engine.crash import CrashPoint, reach
@@ -62,7 +62,7 @@ from tradegw.ports import (
 )
 from tradegw.venue import VenueAccount, VenueRequest, VenueTime
 
-__all__ = ["NS_PER_S", "Account", "AccountSettings", "AccountState", "Meter"]
+__all__ = ["NS_PER_S", "Account", "AccountSettings", "AccountState", "Meter", "identity_of"]
 
 log = logging.getLogger(__name__)
 
@@ -183,10 +183,13 @@ class Account:
         """Intents handed to the store whose sending has not begun."""
         self.in_flight: dict[tuple[OrderId, CommandKind], asyncio.Event] = {}
         """Commands on their way to the venue; the event is set when the answer is dealt with."""
-        self.identity = (record.venue_account_id, record.instance_id)
-        """Venue account and instance that answer now."""
-        self.identities: dict[OrderId, tuple[str, str]] = {}
-        """Venue account and instance at the intent of each open order."""
+        self.identity = identity_of(record)
+        """Who answers now, or did before the last gap."""
+        self.is_identified = False
+        """Whether the stream has said since then that it is they: "not found" proves nothing before."""
+        self.identities: dict[OrderId, Identity] = {}
+        """Who was asked to place each open order. Between processes the account's binding keeps it: an
+        account never goes from one venue account, host or environment to another."""
         self.observations: dict[OrderId, tuple[Observation, ...]] = {}
         self._marked: set[str] = set()
         self.to_ask: set[OrderId] = set()
@@ -789,6 +792,15 @@ _PAGE = 1000
 _UNMATCHED_WITHIN = 50_000
 """Among so many of the latest events, fills that found no order are remembered."""
 _ALARMS = (EventType.REVIVED, EventType.OVERFILL)
+
+
+def identity_of(record: AccountRecord) -> Identity:
+    """Return what an account is bound to, and the incarnation that was last seen."""
+    return Identity(
+        venue_account_id=record.venue_account_id,
+        environment=record.environment,
+        instance_id=record.instance_id,
+    )
 
 
 def _is_decided(order: Order, command: CommandKind) -> bool:

@@ -82,7 +82,6 @@ class AccountPlan:
 
     Attributes:
         plugin: Name of the venue's factory.
-        environment: Host and environment of the venue, as far as the configuration tells.
         key_id: Names its credentials, without telling them; accounts with the same share what a venue grants
             to a key. Empty: it shares with nobody.
         owner: Names who it belongs to; accounts of one owner share what a venue grants to an owner.
@@ -93,7 +92,6 @@ class AccountPlan:
     plugin: str
     settings: AccountSettings
     open_venue: Callable[[], AbstractAsyncContextManager[Venue]]
-    environment: str = ""
     key_id: str = ""
     owner: str = ""
     listen: Callable[[Callable[[Feedback], None]], None] | None = None
@@ -199,7 +197,6 @@ class Engine:
                     account=name,
                     venue=plan.route.venue,
                     plugin=plan.plugin,
-                    environment=plan.environment,
                     created_time_ns=self.clock.time_ns(),
                 )
             )

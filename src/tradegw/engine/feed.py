@@ -9,7 +9,8 @@ from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 
-from tradegw.engine.account import Account, AccountState
+from tradegw.engine.absence import LOST, Identity
+from tradegw.engine.account import Account, AccountState, identity_of
 from tradegw.engine.crash import CrashPoint, reach
 from tradegw.engine.external import Externals
 from tradegw.engine.guard import DeadManSwitch, GuardedPlugins
@@ -112,6 +113,7 @@ class _Feed:
         self._has_spoken = False
         self._balances_changed = asyncio.Event()
         self._positions_changed = False
+        self._environment = ""
         self._wait_s = FIRST_WAIT_S
 
     def backoff_s(self) -> float:
@@ -135,6 +137,9 @@ class _Feed:
                 f"dead_man_s is set, and venue {about.venue} has no dead man's switch",
                 reason="UNSUPPORTED",
             )
+        self._check_environment(venue.environment)
+        self._environment = venue.environment
+        account.is_identified = False
         account.about = about
         account.guard.use(venue.capabilities)
         plugins = GuardedPlugins(about, venue, account.plugins.wrappers(), account.guard)
@@ -162,6 +167,22 @@ class _Feed:
                     clock=account.clock,
                 )
                 group.create_task(_forever(account, "dead man's switch", switch.keep))
+
+    def _check_environment(self, environment: str) -> None:
+        """Refuse a venue that is not the one that the account was bound to, before it is asked anything.
+
+        Raises:
+            VenueError: It is another; reason `ACCOUNT_MISMATCH`.
+        """
+        account = self._account
+        bound = account.record.environment
+        if bound and environment != bound:
+            text = (
+                f"account {account.account} was bound to {bound!r} of venue {account.record.venue}; the "
+                f"configuration leads to {environment!r}: its orders are not there. Use another name"
+            )
+            log.error("ALARM account %s: ACCOUNT_MISMATCH: %s", account.account, text)
+            raise VenueError(text, reason="ACCOUNT_MISMATCH")
 
     # --- the stream -----------------------------------------------------------------------------
 
@@ -224,6 +245,8 @@ class _Feed:
     def _on_gap(self, why: str) -> None:
         account = self._account
         self._is_live = False
+        # Whoever answers from now on may be somebody else.
+        account.is_identified = False
         self._reconciler.on_gap()
         if account.state is AccountState.READY:
             account.set_state(AccountState.RECONCILING, why)
@@ -242,23 +265,39 @@ class _Feed:
             )
             account.set_state(AccountState.RECONCILING, text)
             raise VenueError(text, reason="ACCOUNT_MISMATCH")
-        answering = (
-            ready.venue_account_id or record.venue_account_id,
-            ready.instance_id or record.instance_id,
+        was = identity_of(record)
+        answering = Identity(
+            venue_account_id=ready.venue_account_id or was.venue_account_id,
+            environment=self._environment,
+            instance_id=ready.instance_id or was.instance_id,
         )
-        if answering != (record.venue_account_id, record.instance_id):
-            if record.instance_id and record.instance_id != answering[1]:
-                why = f"instance {answering[1]} answers, it was {record.instance_id}"
+        if answering != was:
+            if was.instance_id and was.instance_id != answering.instance_id:
+                why = f"instance {answering.instance_id} answers, it was {was.instance_id}"
                 log.error("ALARM account %s: VENUE_RESET: %s", account.account, why)
                 # Before the new instance is stored: cut short, this is done again at the next start.
                 await account.on_venue_reset(why)
             account.record = await account.store.put_account(
-                replace(record, venue_account_id=answering[0], instance_id=answering[1])
+                replace(
+                    record,
+                    venue_account_id=answering.venue_account_id,
+                    environment=answering.environment,
+                    instance_id=answering.instance_id,
+                )
             )
-            if not record.instance_id and not record.venue_account_id:
+            if was == Identity():
                 # Nothing was known of the venue when these were stored; it is their venue now.
                 account.identities = dict.fromkeys(account.identities, answering)
+            elif not was.environment:
+                # Bound by a release that did not ask where; what was not lost since is there.
+                account.identities = {
+                    order_id: who
+                    if who == LOST
+                    else replace(who, environment=answering.environment)
+                    for order_id, who in account.identities.items()
+                }
         account.identity = answering
+        account.is_identified = True
         reach(CrashPoint.STREAM_READY_UNRECONCILED)
         self._is_live = True
         account.wake_reconciler.set()

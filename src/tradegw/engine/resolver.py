@@ -282,7 +282,9 @@ class Resolver:
             return
         identity = account.identities.get(order.order_id, account.identity)
         now = Observation(as_of=_older(as_of, fills_as_of), identity=account.identity)
-        if counts(order, ref, now, capabilities=capabilities, identity=identity):
+        if account.is_identified and counts(
+            order, ref, now, capabilities=capabilities, identity=identity
+        ):
             # The first and the last: those between prove nothing more.
             first = account.observations.get(order.order_id, ())[:1]
             account.observations[order.order_id] = (*first, now)

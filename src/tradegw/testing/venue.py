@@ -88,6 +88,11 @@ class ScriptedVenue(Venue):
         """What it can do."""
         return self._capabilities
 
+    @property
+    def environment(self) -> str:
+        """Where it is."""
+        return self.exchange.environment
+
     def translate(self, command: Command, context: TranslateContext) -> VenueRequest:
         """Turn a command into a request."""
         valid_until = self._valid_until(context.now)

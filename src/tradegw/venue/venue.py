@@ -169,6 +169,15 @@ class Venue(ABC):
         """The venue's block height as last heard, where it has one. Asks nobody; read at each translation."""
         return None
 
+    @property
+    def environment(self) -> str:
+        """Which of the venue's worlds is asked: host and environment, or the name of the chain.
+
+        An account is bound to the first that it is opened with. Another one is never traded on, nor believed
+        about orders of the first. `""` where the venue's `instance_id` says as much.
+        """
+        return ""
+
     @abstractmethod
     def translate(self, command: Command, context: TranslateContext) -> VenueRequest:
         """Turn a command into one unsigned request. Pure: no I/O, no clock, no randomness.

@@ -10,12 +10,14 @@ from typing import Any
 import pytest
 
 from tests.integration.engine.bench import Bench, capabilities
-from tradegw.errors import VenueError
+from tradegw.engine.account import AccountState
+from tradegw.errors import Unavailable, VenueError
 from tradegw.model import (
     CommandKind,
     EvidenceKind,
     ExecType,
     ExecutionReport,
+    Order,
     OrdStatus,
     TradeId,
     VenueClientOrderId,
@@ -261,6 +263,57 @@ async def test_another_account_of_the_venue_is_not_traded_on(bench: Bench) -> No
     await bench.clock.until(lambda: "account-2" in bench.account().why)
     assert bench.state() != "READY"
     assert not (await bench.stored(order)).in_doubt
+
+
+async def _move(bench: Bench, **to: str) -> Order:
+    """Leave an order in doubt, and have the gateway start anew, led to somewhere else."""
+    await bench.start()
+    bench.exchange.script(NEW, Fault.LOSE_REQUEST)
+    order = await bench.place()
+    assert order.in_doubt
+    await bench.crash()
+    for name, value in to.items():
+        setattr(bench.exchange, name, value)
+    await bench.start(is_ready=False)
+    return order
+
+
+@pytest.mark.parametrize(
+    "to",
+    [
+        pytest.param({"environment": "test"}, id="environment"),
+        pytest.param({"environment": ""}, id="no environment"),
+        pytest.param({"account_id": "account-2"}, id="account"),
+    ],
+)
+async def test_c_another_account_host_or_environment_proves_nothing(
+    bench: Bench, to: dict[str, str], caplog: pytest.LogCaptureFixture
+) -> None:
+    """(c) The account is bound to where its intents went; elsewhere nothing is believed, nor traded."""
+    home = {name: getattr(bench.exchange, name) for name in to}
+    order = await _move(bench, **to)
+    await bench.turn(60)
+    assert bench.state() is not AccountState.READY
+    assert "was bound to" in bench.account().why
+    assert (await bench.stored(order)).in_doubt
+    with pytest.raises(Unavailable):
+        await bench.place()
+    for name, value in home.items():
+        setattr(bench.exchange, name, value)
+    # Where it was placed, it is soon known that it never arrived.
+    closed = await bench.order_when(order.order_id, lambda o: not o.is_open)
+    assert closed.closed_by is EvidenceKind.ABSENT_AFTER_EXPIRY
+
+
+async def test_c_the_first_environment_is_stored_with_the_account(bench: Bench) -> None:
+    """A rotated key that shows the same is taken; it is the same binding after a restart."""
+    await bench.start()
+    (record,) = await bench.store.list_accounts()
+    assert (record.venue_account_id, record.environment) == ("account-1", "scripted")
+    await bench.restart()
+    await bench.place()
+    (again,) = await bench.store.list_accounts()
+    assert again == record
 
 
 async def test_d_beyond_the_venues_memory_nothing_is_proven(bench: Bench) -> None:

@@ -142,6 +142,7 @@ class DydxVenue(Venue):
     ) -> None:
         self.owner = owner
         self._policy = config.read_policy()
+        self._chain_id = config.read_network().chain_id
         self._is_numbered_by_time = config.sequences == "timestamp"
         self._runtime = runtime
         self._nodes = nodes
@@ -179,6 +180,11 @@ class DydxVenue(Venue):
     def capabilities(self) -> Capabilities:
         """What the chain can do."""
         return CAPABILITIES
+
+    @property
+    def environment(self) -> str:
+        """The chain. Its nodes are one venue, whichever answers: each checks that it is of this chain."""
+        return self._chain_id
 
     @property
     def height(self) -> int | None:

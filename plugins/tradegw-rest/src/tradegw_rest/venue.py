@@ -67,8 +67,10 @@ class RestVenue(Venue):
         credentials: Credentials | None,
         hosts: frozenset[str],
         symbols: Sequence[str] = (),
+        environment: str,
     ) -> None:
         self._definition = definition
+        self._environment = environment
         self._host = host
         self._runtime = runtime
         self._transport = transport
@@ -87,6 +89,11 @@ class RestVenue(Venue):
     def capabilities(self) -> Capabilities:
         """What the exchange can do, by its definition."""
         return self._definition.capabilities
+
+    @property
+    def environment(self) -> str:
+        """The definition's environment, and the host that is asked."""
+        return self._environment
 
     def translate(self, command: Command, context: TranslateContext) -> VenueRequest:
         """Turn a command into one unsigned request."""
@@ -315,6 +322,7 @@ async def open_rest(config: RestConfig, runtime: Runtime) -> AsyncGenerator[Rest
             credentials=_credentials(config, definition),
             hosts=hosts,
             symbols=config.symbols,
+            environment=f"{config.environment} {urlsplit(host.rest).netloc}",
         )
 
 
