@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from decimal import Decimal
 from enum import StrEnum
 from typing import Protocol, TypeVar
 
@@ -179,6 +180,8 @@ class Account:
         self.instruments: dict[str, Instrument] = {}
         self.balances: dict[str, Balance] = {}
         self.positions: dict[str, Position] = {}
+        self.unexplained: Mapping[str, Decimal] = {}
+        """What the venue's positions hold beyond what the fills explain, by symbol; see `positions`."""
         self.unsent: set[OrderId] = set()
         """Intents handed to the store whose sending has not begun."""
         self.in_flight: dict[tuple[OrderId, CommandKind], asyncio.Event] = {}

@@ -14,6 +14,7 @@ from tradegw.engine.account import Account, AccountState, identity_of
 from tradegw.engine.crash import CrashPoint, reach
 from tradegw.engine.external import Externals
 from tradegw.engine.guard import DeadManSwitch, GuardedPlugins
+from tradegw.engine.positions import Positions
 from tradegw.engine.reconciler import Reconciler
 from tradegw.engine.resolver import Resolver, within
 from tradegw.errors import Unavailable, VenueError
@@ -108,6 +109,7 @@ class _Feed:
         self._rng = rng
         self._resolver = Resolver(account, rng, resend)
         self._reconciler = Reconciler(account, self._resolver, externals)
+        self._positions = Positions(account)
         self._last_update_ns = 0
         self._is_live = False
         self._has_spoken = False
@@ -336,6 +338,7 @@ class _Feed:
             await self._load_balances(plugins)
             await self._reconciler.ask_all(plugins)
             await self._reconciler.catch_up(plugins)
+            await self._positions.look(plugins)
             return
         account.set_state(AccountState.RECONCILING, "asking the venue about every open order")
         await self._sample_clock(plugins)
@@ -345,6 +348,7 @@ class _Feed:
         if self._is_live and not account.failed.is_set():
             account.set_state(AccountState.READY)
             await self._reconciler.catch_up(plugins)
+            await self._positions.look(plugins)
 
     # --- small upkeep ---------------------------------------------------------------------------
 

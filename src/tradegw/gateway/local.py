@@ -6,6 +6,8 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
 
@@ -48,6 +50,7 @@ from tradegw.model import (
     Position,
     Side,
     VenueOrderId,
+    plain,
 )
 from tradegw.ports import EventFilter
 
@@ -291,9 +294,14 @@ class LocalGateway:
         held = self.engine.account(account)
         if held.venue is None and not held.positions:
             return await self.engine.store.list_positions(held.record.account_id)
-        return sorted(
-            (p for p in held.positions.values() if p.qty), key=lambda position: position.symbol
-        )
+        # One that is gone without a fill is shown as well: it is what somebody should look at.
+        shown = {s: p for s, p in held.positions.items() if p.qty or s in held.unexplained}
+        for symbol, qty in held.unexplained.items():
+            position = shown.get(symbol) or Position(
+                account=held.account, symbol=symbol, qty=Decimal(0)
+            )
+            shown[symbol] = replace(position, unexplained_qty=qty)
+        return [shown[symbol] for symbol in sorted(shown)]
 
     async def list_venues(self) -> Sequence[VenueInfo]:
         """Return the configured venues with their accounts' states."""
@@ -316,7 +324,7 @@ class LocalGateway:
             venue=account.record.venue,
             plugin=account.record.plugin,
             state=account.state.value,
-            why=account.why,
+            why=account.why or _unexplained(account),
             open_orders=len(account.book),
             in_doubt=sum(1 for order in account.book if order.in_doubt),
             head_seq=self.engine.hub.head(account.account),
@@ -631,3 +639,9 @@ def _moved(
     position: Mapping[AccountName, int], account: AccountName | None
 ) -> Mapping[AccountName, int]:
     return dict(position) if account is None else {account: position[account]}
+
+
+def _unexplained(account: Account) -> str:
+    """Say which positions nobody can explain; the account trades on."""
+    found = ", ".join(f"{s} by {plain(qty)}" for s, qty in sorted(account.unexplained.items()))
+    return f"POSITION_MISMATCH: the venue differs from the fills: {found}" if found else ""

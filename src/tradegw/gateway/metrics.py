@@ -130,6 +130,11 @@ class _Accounts(Collector):
         ready = GaugeMetricFamily(
             "tradegw_account_ready", "1 while the account takes new orders.", labels=labels
         )
+        unexplained = GaugeMetricFamily(
+            "tradegw_position_unexplained",
+            "What the venue holds beyond what the fills explain, where that is not nothing.",
+            labels=[*labels, "symbol"],
+        )
         now_ns = self._clock.time_ns()
         for account in self._accounts():
             names = [account.account, account.record.venue]
@@ -139,7 +144,9 @@ class _Accounts(Collector):
             in_doubt.add_metric(names, len(doubts))
             oldest.add_metric(names, (now_ns - since_ns) / _NS_PER_S)
             ready.add_metric(names, 1 if account.state == "READY" else 0)
-        yield from (open_orders, in_doubt, oldest, ready)
+            for symbol, qty in account.unexplained.items():
+                unexplained.add_metric([*names, symbol], float(qty))
+        yield from (open_orders, in_doubt, oldest, ready, unexplained)
 
 
 class _Guards(Collector):

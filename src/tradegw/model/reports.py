@@ -128,10 +128,15 @@ class Balance:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Position:
-    """A position of one instrument, by the venue's count. Negative `qty` is short."""
+    """A position of one instrument, by the venue's count. Negative `qty` is short.
+
+    Attributes:
+        unexplained_qty: What of it the fills of the record do not explain; an alarm was raised.
+    """
 
     account: AccountName
     symbol: str
     qty: Decimal
     entry_px: Decimal | None = None
     time_ns: int = 0
+    unexplained_qty: Decimal = Decimal(0)

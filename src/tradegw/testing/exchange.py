@@ -146,6 +146,7 @@ class ScriptedExchange:
         self.instance_id = instance_id
         self.account_id = account_id
         self.environment = "scripted"
+        self.positions: dict[str, Decimal] = {}
         self.orders: list[Placed] = []
         self.trades: list[ExecutionReport] = []
         self.requests: list[Request] = []

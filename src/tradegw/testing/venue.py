@@ -26,6 +26,7 @@ from tradegw.model import (
     Instrument,
     Order,
     OrdType,
+    Position,
     TimeInForce,
 )
 from tradegw.model.numbers import is_multiple
@@ -245,7 +246,12 @@ class ScriptedVenue(Venue):
                 return self._page(exchange.instruments)
             case FetchReferencePrice(symbol=symbol):
                 return self._page(self._prices(symbol))
-            case FetchServerTime() | FetchPositions():
+            case FetchPositions():
+                held = exchange.positions.items()
+                return self._page(
+                    [Position(account=AccountName(""), symbol=s, qty=q) for s, q in held]
+                )
+            case FetchServerTime():
                 return self._page([])
 
     def stream(self, since: int) -> AsyncIterator[StreamItem]:

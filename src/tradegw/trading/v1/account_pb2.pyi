@@ -72,6 +72,7 @@ class InstrumentPosition(_message.Message):
     QTY_FIELD_NUMBER: _builtins.int
     ENTRY_PX_FIELD_NUMBER: _builtins.int
     TIME_NS_FIELD_NUMBER: _builtins.int
+    UNEXPLAINED_QTY_FIELD_NUMBER: _builtins.int
     account: _builtins.str
     """Name of the account. column: position.account_id."""
     symbol: _builtins.str
@@ -82,6 +83,10 @@ class InstrumentPosition(_message.Message):
     """Average price of entry in quote units; absent when the venue does not say. column: position.entry_px."""
     time_ns: _builtins.int
     """As of when, by the venue's clock where it says, else by ours. column: position.time_ns."""
+    unexplained_qty: _builtins.str
+    """What of it the fills of the record do not explain, in base units; "0" or empty when they explain it, or
+    when nothing was compared yet. Not stored.
+    """
     def __init__(
         self,
         *,
@@ -90,10 +95,11 @@ class InstrumentPosition(_message.Message):
         qty: _builtins.str = ...,
         entry_px: _builtins.str | None = ...,
         time_ns: _builtins.int = ...,
+        unexplained_qty: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_entry_px", b"_entry_px", "entry_px", b"entry_px"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_entry_px", b"_entry_px", "account", b"account", "entry_px", b"entry_px", "qty", b"qty", "symbol", b"symbol", "time_ns", b"time_ns"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_entry_px", b"_entry_px", "account", b"account", "entry_px", b"entry_px", "qty", b"qty", "symbol", b"symbol", "time_ns", b"time_ns", "unexplained_qty", b"unexplained_qty"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__entry_px: _TypeAlias = _typing.Literal["entry_px"]  # noqa: Y015
     _WhichOneofArgType__entry_px: _TypeAlias = _typing.Literal["_entry_px", b"_entry_px"]  # noqa: Y015

@@ -303,12 +303,19 @@ async def positions(
         console().print("no positions")
     else:
         show_table(
-            ["account", "symbol", "qty", "entry_px", "as of"],
+            ["account", "symbol", "qty", "unexplained", "entry_px", "as of"],
             [
-                [p.account, p.symbol, plain(p.qty), number(p.entry_px), instant(p.time_ns)]
+                [
+                    p.account,
+                    p.symbol,
+                    plain(p.qty),
+                    plain(p.unexplained_qty) if p.unexplained_qty else "",
+                    number(p.entry_px),
+                    instant(p.time_ns),
+                ]
                 for p in found
             ],
-            right=["qty", "entry_px"],
+            right=["qty", "unexplained", "entry_px"],
         )
     return ExitCode.OK
 

@@ -521,6 +521,7 @@ def write_position(position: Position) -> account_pb2.InstrumentPosition:
         qty=text(position.qty),
         entry_px=optional_text(position.entry_px),
         time_ns=position.time_ns,
+        unexplained_qty=text(position.unexplained_qty),
     )
 
 
@@ -538,6 +539,7 @@ def read_position(message: account_pb2.InstrumentPosition) -> Position:
         if message.HasField("entry_px")
         else None,
         time_ns=message.time_ns,
+        unexplained_qty=read_decimal(message.unexplained_qty or "0", "unexplained_qty"),
     )
 
 
