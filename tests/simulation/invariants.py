@@ -82,10 +82,6 @@ def check_orders(world: World, account: str, orders: Iterable[Order]) -> None:
             # Of one that is closed, a replace that nobody could answer any more may be missing.
             ours += (order.order_qty, order.price)
             theirs_ += (found.order_qty, found.price)
-            if (found.order_qty or 0) < (order.order_qty or 0):
-                # Replaces whose answers overtook each other may leave the larger size here: nothing shrinks
-                # on hearsay, because a size too small would count a live order as complete.
-                theirs_ = (*theirs_[:2], order.order_qty, found.price)
         if ours != theirs_:
             world.violate(f"{describe(order)}; at the exchange {theirs_}")
     for name in there:

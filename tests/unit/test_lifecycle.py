@@ -1019,6 +1019,47 @@ def test_earlier_replace_seen_again_does_not_answer_the_next() -> None:
     assert shrunk.order_qty == D(30), "seen again, it does not shrink a live order"
 
 
+@pytest.mark.parametrize(
+    ("told", "cum_qty", "expected"),
+    [
+        pytest.param(a_status(OrdStatus.NEW, order_qty=D(6)), 4, 10, id="a query may be old"),
+        pytest.param(
+            a_status(OrdStatus.NEW, order_qty=D(6), terms_final=True), 4, 6, id="the latest shrink"
+        ),
+        pytest.param(
+            a_status(OrdStatus.NEW, order_qty=D(12), terms_final=True), 4, 12, id="the latest grow"
+        ),
+        pytest.param(
+            a_status(OrdStatus.NEW, order_qty=D(4), terms_final=True),
+            4,
+            10,
+            id="never to what is filled, which would close a live order",
+        ),
+        pytest.param(
+            a_status(OrdStatus.NEW, order_qty=D(3), terms_final=True), 4, 10, id="nor below it"
+        ),
+    ],
+)
+def test_latest_terms_are_the_venues(told: ExecutionReport, cum_qty: int, expected: int) -> None:
+    order, events = apply(part(), told)
+    assert (order.order_qty, order.cum_qty) == (D(expected), D(cum_qty))
+    assert order.leaves_qty == D(expected - cum_qty)
+    assert types(events) == ([] if expected == 10 else ["REPLACED"])
+
+
+def test_latest_terms_do_not_answer_a_pending_replace() -> None:
+    order = STATES["pending replace"]()
+    assert apply(order, a_status(OrdStatus.NEW, order_qty=D(9), terms_final=True)) == (order, ())
+
+
+def test_a_triggered_stop_has_the_terms_of_the_venue_as_well() -> None:
+    stop = STATES["untriggered"]()
+    told = a_status(OrdStatus.NEW, triggered=True, order_qty=D(6), terms_final=True)
+    order, events = apply(stop, told)
+    assert types(events) == ["TRIGGERED", "REPLACED"]
+    assert (order.triggered, order.order_qty) == (True, D(6))
+
+
 def test_earlier_replace_seen_again_still_proves_that_the_venue_holds_the_order() -> None:
     order = replacing(an_order(), ReplaceTerms(order_qty=D(30)))
     order, events = apply(order, a_report(ExecType.REPLACED, order_qty=D(20)))

@@ -24,6 +24,7 @@ from tradegw.engine.absence import (
 from tradegw.engine.account import NS_PER_S, Account, AccountState
 from tradegw.engine.crash import CrashPoint, reach
 from tradegw.engine.inferring import infer
+from tradegw.engine.terms import TermsWatch
 from tradegw.errors import OutcomeUnknown, Unavailable
 from tradegw.model import (
     CommandKind,
@@ -66,6 +67,7 @@ class Resolver:
         self._resend = resend
         self._past: dict[OrderId, tuple[int, int]] = {}
         self._missing: dict[OrderId, int] = {}
+        self._terms = TermsWatch()
         self._waits: dict[OrderId, float] = {}
         self._due_ns: dict[OrderId, int] = {}
 
@@ -95,6 +97,7 @@ class Resolver:
         self._waits = {i: wait for i, wait in self._waits.items() if i in pending}
         self._past = {i: past for i, past in self._past.items() if i in pending}
         self._missing = {i: since for i, since in self._missing.items() if i in pending}
+        self._terms.keep(pending)
         if not pending:
             return None
         now_ns = self._account.clock.time_ns()
@@ -161,7 +164,10 @@ class Resolver:
             # What was asked about is no longer what stands for the order.
             return
         reports = [_about(ref, account.received(report), page.as_of) for report in page.items]
-        if order is not before and order.pending_terms is None:
+        if order is before:
+            lag_s = venue.account.capabilities.visibility_lag_s
+            reports = [self._terms.judge(order, r, page.as_of, lag_s=lag_s) for r in reports]
+        elif order.pending_terms is None:
             # A replace may have been settled since the venue looked, so these terms may be the old ones.
             reports = [
                 replace(report, price=None, trigger_price=None, order_qty=None)
@@ -193,7 +199,10 @@ class Resolver:
         order = await account.apply_reports(order_id, reports)
         if not order.is_open:
             return
-        if not any(is_missing_fills(order, report) for report in reports):
+        if self._terms.awaits_look(order_id):
+            account.to_ask.add(order_id)
+            account.wake_resolver.set()
+        elif not any(is_missing_fills(order, report) for report in reports):
             account.to_ask.discard(order_id)
         # The venue holds the order open. A cancel or replace that it can no longer take did not happen.
         if not self._is_command_over(ref, as_of, venue.account.capabilities):

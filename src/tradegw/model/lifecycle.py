@@ -435,8 +435,9 @@ def _replaced(steps: Changes, report: ExecutionReport) -> None:
         and order_qty is not None
     ):
         # Nobody here asked for it now: it may be an old one seen again, and to shrink on that could count a
-        # live order as complete. One that is open too long is asked about.
-        order_qty = max(order_qty, order.order_qty)
+        # live order as complete. Terms that are known to be the latest may, but not below what is filled.
+        may_shrink = report.terms_final and order_qty > order.cum_qty
+        order_qty = order_qty if may_shrink else max(order_qty, order.order_qty)
     told, known = (
         (order_qty, price, trigger_price),
         (
@@ -511,13 +512,14 @@ def _status(steps: Changes, report: ExecutionReport) -> None:
             _close(steps, report, OrdStatus.FILLED, EventType.FILLED)
         case OrdStatus.PENDING_CANCEL:
             _cancel(steps, replace(report, final=False))
-        case _ if report.triggered:
-            _trigger(steps, report)
-        case _ if terms is None and steps.order.price is not None:
-            # Answers of replaces that overtook each other may have left other terms here than there.
-            _replaced(steps, report)
         case _:
-            _acknowledge(steps, report)
+            if report.triggered and not steps.order.triggered:
+                _trigger(steps, report)
+            if terms is None and steps.order.price is not None:
+                # Answers of replaces that overtook each other may have left other terms here than there.
+                _replaced(steps, report)
+            else:
+                _acknowledge(steps, report)
 
 
 def _shows(report: ExecutionReport, terms: ReplaceTerms) -> bool:

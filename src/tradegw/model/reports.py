@@ -47,6 +47,8 @@ class ExecutionReport:
         trade_id: The venue's name of the fill, for `TRADE`.
         avg_px: Average price of what is filled, where the venue says so; prices inferred fills.
         order_qty: Total size at the venue, for `REPLACED` and `ORDER_STATUS`.
+        terms_final: Whether nothing that we were told is later than these terms, so that they may shrink the
+            order. The engine says so, of an answer to its query; a venue leaves it out.
         fee: Positive is paid.
         final: False when the venue may still take it back (dYdX best effort).
         reason: A code of ours, or the venue's own.
@@ -66,6 +68,7 @@ class ExecutionReport:
     order_qty: Decimal | None = None
     price: Decimal | None = None
     trigger_price: Decimal | None = None
+    terms_final: bool = False
     triggered: bool | None = None
     trade_id: TradeId | None = None
     last_qty: Decimal | None = None

@@ -657,6 +657,21 @@ async def test_a_replace_that_never_arrived_is_settled_after_its_validity(bench:
     assert (stood.price, stood.ord_status) == (Decimal(100), OrdStatus.NEW)
 
 
+async def test_a_late_word_of_an_earlier_replace_is_set_right_by_the_venue(bench: Bench) -> None:
+    """It looks like news, and nothing shrinks on hearsay: a size too small would close a live order."""
+    await bench.start()
+    order = await bench.place()
+    bench.exchange.hold()
+    await bench.gateway.replace_order(order.order_id, order_qty="3")
+    await bench.gateway.replace_order(order.order_id, order_qty="2")
+    bench.exchange.release()
+    await bench.order_when(order.order_id, lambda o: o.order_qty == 3)
+    stood = await bench.order_when(order.order_id, lambda o: o.order_qty == 2, step_s=1.0)
+    assert (stood.leaves_qty, stood.ord_status) == (Decimal(2), OrdStatus.NEW)
+    last = (await bench.gateway.list_order_events(order.order_id))[-1]
+    assert "the venue showed these terms at" in last.text
+
+
 async def test_a_cancel_overtakes_a_replace(bench: Bench) -> None:
     await bench.start()
     order = await bench.place()

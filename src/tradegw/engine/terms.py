@@ -1,0 +1,73 @@
+"""Which terms an order has at the venue, when reports that overtook each other left other ones here.
+
+A late answer of an earlier replace looks like news. Only a query can tell, and only one that is later than
+all that we were told: a look finds other terms than ours; the next, more than the visibility lag later by the
+venue's own clock, finds them again while nothing has changed here. What we were told had happened before the
+first look was answered, so the second shows it. No clock of ours has a say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import replace
+
+from tradegw.model import ExecType, ExecutionReport, Order, OrderId
+from tradegw.venue import VenueTime
+
+__all__ = ["TermsWatch"]
+
+_NS_PER_S = 1_000_000_000
+
+
+class TermsWatch:
+    """Remembers the first look that found other terms than ours, of each order."""
+
+    def __init__(self) -> None:
+        self._looks: dict[OrderId, tuple[Order, int]] = {}
+
+    def keep(self, order_ids: Collection[OrderId]) -> None:
+        """Forget all but these."""
+        self._looks = {i: look for i, look in self._looks.items() if i in order_ids}
+
+    def judge(
+        self, order: Order, report: ExecutionReport, as_of: VenueTime, *, lag_s: float
+    ) -> ExecutionReport:
+        """Return the answer to a query, with `terms_final` where its terms are the latest.
+
+        Args:
+            order: As it stood all the while between question and answer.
+        """
+        if not _is_other(order, report):
+            self._looks.pop(order.order_id, None)
+            return report
+        seen, first_ns = self._looks.get(order.order_id, (None, 0))
+        if seen is not order:
+            self._looks[order.order_id] = (order, as_of.time_ns)
+            return report
+        if as_of.time_ns - first_ns <= int(lag_s * _NS_PER_S):
+            return report
+        del self._looks[order.order_id]
+        return replace(
+            report,
+            terms_final=True,
+            text=f"the venue showed these terms at {first_ns} and again at {as_of.time_ns} by its clock",
+        )
+
+    def awaits_look(self, order_id: OrderId) -> bool:
+        """Whether the order is to be asked about again."""
+        return order_id in self._looks
+
+
+def _is_other(order: Order, report: ExecutionReport) -> bool:
+    """Whether the venue shows an open order whose terms nobody here is changing, smaller than ours."""
+    return (
+        report.exec_type is ExecType.ORDER_STATUS
+        and report.ord_status is not None
+        and report.ord_status.is_open
+        and order.pending is None
+        and order.pending_terms is None
+        and not order.in_doubt
+        and order.order_qty is not None
+        and report.order_qty is not None
+        and order.cum_qty < report.order_qty < order.order_qty
+    )
