@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Generic
@@ -164,11 +164,14 @@ class Page(Generic[T_co]):
     Attributes:
         as_of: The venue's own clock or height when it answered; dates what it does not show.
         next_cursor: Ask again with it for more; None at the end.
+        cost: Units that the question drew from each budget that it names, where that is not what its
+            operation declares.
     """
 
     items: tuple[T_co, ...]
     as_of: VenueTime
     next_cursor: str | None = None
+    cost: Mapping[str, int] = field(default_factory=dict[str, int], compare=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -11,12 +12,14 @@ from tradegw import Instrument, OrdType, TimeInForce
 from tradegw.venue import (
     BudgetPool,
     BudgetScope,
+    BudgetStrategy,
     Capabilities,
     ExpiryKind,
     FillReporting,
     ReplaceKind,
     SendOrder,
 )
+from tradegw.venue import Operation as EngineOperation
 from tradegw_rest.definition import Checked, Definition, Host, Usage
 from tradegw_rest.failures import ErrorTable
 from tradegw_rest.markets import Listed, Markets
@@ -37,9 +40,10 @@ TOP_KEYS: Final[Mapping[str, str]] = {
     "Binance names the header of the key.",
     "client_id": "`pattern` that client order ids must match.",
     "capabilities": "What the exchange can do.",
-    "budgets": "Rate limits: list of `name`, `scope`, `limit`, `window_s`.",
-    "usage": "Headers that tell what is used of a budget: list of `pool`, `header`, and `left_of` where the "
-    "header tells what is left.",
+    "budgets": "Rate limits: list of `name`, `scope` (`IP KEY ACCOUNT ACCOUNT_SYMBOL OWNER`), `strategy` "
+    "(`FIXED_WINDOW SLIDING_WINDOW TOKEN_BUCKET DECAY_COUNTER`), `limit`, `window_s`.",
+    "usage": "Headers that tell what is used of a budget: list of `pool`, `header`, `left_of` where the "
+    "header tells what is left, and `operations` where it tells so in the answers to these alone.",
     "tables": "Named tables for `map`.",
     "reports": "Named reports, for `report`.",
     "operations": "How each operation is asked and its answer read.",
@@ -107,13 +111,14 @@ def compile_definition(top: Spot) -> Definition:
     requests = Compiler(reads_answer=False, tables=tables)
     reports = items["reports"].items() if "reports" in items else {}
     answers = Compiler(reads_answer=True, tables=tables, reports=reports)
-    budgets = tuple(_budget(spot) for spot in items["budgets"].list()) if "budgets" in items else ()
-    pools = [budget.name for budget in budgets]
+    unpriced = [_budget(spot) for spot in items["budgets"].list()] if "budgets" in items else []
+    pools = [budget.name for budget in unpriced]
     operations: dict[str, tuple[Operation, ...]] = {}
     for key, spot in items["operations"].items().items():
         if key not in OPERATIONS:
             spot.fail(f"unknown operation; expected one of {', '.join(OPERATIONS)}")
         operations[key] = compile_operation(key, spot, requests, answers, pools)
+    budgets = tuple(_with_costs(budget, operations) for budget in unpriced)
     signer, nonce, key_header = _signer(items["signer"])
     stream = StreamRecipe(items["stream"], requests, answers) if "stream" in items else None
     if stream is not None and stream.needs_token and "stream_token" not in operations:
@@ -247,21 +252,59 @@ def _capabilities(
 
 
 def _budget(spot: Spot) -> BudgetPool:
-    items = spot.keys(("name", "scope", "limit", "window_s"))
+    items = spot.keys(("name", "scope", "strategy", "limit", "window_s"))
     return BudgetPool(
         name=items["name"].text(),
         scope=BudgetScope(items["scope"].one_of(BudgetScope)),
+        strategy=BudgetStrategy(items["strategy"].one_of(BudgetStrategy)),
         limit=items["limit"].whole(),
         window_s=items["window_s"].seconds(),
+        cost=0,
     )
 
 
+_COMMANDS: Final = {
+    EngineOperation.NEW: "place",
+    EngineOperation.CANCEL: "cancel",
+    EngineOperation.CANCEL_ALL: "cancel_all",
+    EngineOperation.REPLACE: "replace",
+}
+_LISTINGS: Final = {
+    EngineOperation.OPEN_ORDERS: "open_orders",
+    EngineOperation.HISTORY: "history",
+    EngineOperation.BALANCES: "balances",
+    EngineOperation.INSTRUMENTS: "instruments",
+    EngineOperation.REFERENCE_PRICE: "reference_price",
+    EngineOperation.SERVER_TIME: "server_time",
+}
+
+
+def _with_costs(budget: BudgetPool, operations: Mapping[str, tuple[Operation, ...]]) -> BudgetPool:
+    """Say what the engine's operations draw at most. What one really drew, its request or page says."""
+
+    def each(name: str) -> list[int]:
+        costs = (dict(operation.costs) for operation in operations.get(name, ()))
+        return [cost[budget.name].most for cost in costs if budget.name in cost]
+
+    found = {
+        operation: max(each(name), default=0) for operation, name in (_COMMANDS | _LISTINGS).items()
+    }
+    # An order is looked for in each place, and once more when it is in none; fills may need its id first.
+    order = 2 * sum(each("order")) + found[EngineOperation.SERVER_TIME]
+    found[EngineOperation.ORDER] = order
+    found[EngineOperation.FILLS] = max(each("fills"), default=0) + order
+    return replace(budget, costs=found)
+
+
 def _usage(spot: Spot, pools: list[str]) -> Usage:
-    items = spot.keys(("pool", "header"), ("left_of",))
+    items = spot.keys(("pool", "header"), ("left_of", "operations"))
     return Usage(
         pool=items["pool"].one_of(pools),
         header=items["header"].text().lower(),
         left_of=items["left_of"].whole() if "left_of" in items else None,
+        operations=frozenset(one.one_of(OPERATIONS) for one in items["operations"].each())
+        if "operations" in items
+        else None,
     )
 
 

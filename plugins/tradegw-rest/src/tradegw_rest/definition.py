@@ -92,11 +92,16 @@ class Checked:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Usage:
-    """Where the venue says how much of a budget is used, or left."""
+    """Where the venue says how much of a budget is used, or left.
+
+    Attributes:
+        operations: In the answers to which; None: to all.
+    """
 
     pool: str
     header: str
     left_of: int | None = None
+    operations: frozenset[str] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -414,10 +419,12 @@ class Definition:
             self.errors.classify(operation.name, response, answer, inputs).raise_for_query()
         return token
 
-    def used(self, response: HttpResponse) -> dict[str, int]:
+    def used(self, draft: Draft, response: HttpResponse) -> dict[str, int]:
         """Return what the answer's headers say of the budgets, for `Runtime.feedback`."""
         found: dict[str, int] = {}
         for usage in self.usage:
+            if usage.operations is not None and draft.operation.name not in usage.operations:
+                continue
             text = response.headers.get(usage.header, "")
             if text.isascii() and text.isdigit() and len(text) < 12:
                 number = int(text)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from tradegw import (
@@ -17,7 +17,7 @@ from tradegw import (
     UnsupportedOrder,
 )
 from tradegw.venue import ReferencePrice, VenueTime
-from tradegw_rest.costs import COSTS, Cost, fixed
+from tradegw_rest.costs import COSTS, Cost
 from tradegw_rest.inputs import Inputs, Read
 from tradegw_rest.paging import PAGERS, Pager, no_more
 from tradegw_rest.reports import (
@@ -206,7 +206,7 @@ class Operation:
             now_ns=inputs.now_ns,
             valid_until_ns=valid_until_ns,
             inputs=inputs,
-            cost=self.fixed_cost or {pool: cost(inputs) for pool, cost in self.costs},
+            cost=self.fixed_cost or {pool: cost.units(inputs) for pool, cost in self.costs},
         )
 
     def reports(self, answer: Any, inputs: Inputs, received_ns: int) -> tuple[ExecutionReport, ...]:
@@ -289,7 +289,9 @@ def compile_operation(
     Of a command the first alternative is meant whose condition holds. Of a question all are asked whose
     condition holds, in turn.
     """
-    return tuple(_alternative(name, part, requests, answers, pools) for part in spot.each())
+    found = [_alternative(name, part, requests, answers, pools) for part in spot.each()]
+    drawn = {pool for alternative in found for pool, _ in alternative.costs}
+    return tuple(_priced(alternative, drawn) for alternative in found)
 
 
 def _alternative(
@@ -349,7 +351,6 @@ def _alternative(
         valid_s=valid_s,
         never_expires=never_expires,
         by_client_id="by_client_id" in items and items["by_client_id"].flag(),
-        fixed_cost=_fixed_costs(items.get("cost")),
     )
     _check_whole(name, operation, spot)
     return operation
@@ -387,18 +388,19 @@ def _costs(spot: Spot, pools: Sequence[str]) -> tuple[tuple[str, Cost], ...]:
         if part.text() in COSTS:
             found.append((pool, COSTS[part.text()]))
         else:
-            found.append((pool, fixed(part.whole())))
+            found.append((pool, Cost(most=part.whole())))
     return tuple(found)
 
 
-def _fixed_costs(spot: Spot | None) -> Mapping[str, int] | None:
-    """Return the costs where each is a plain number; None where one must be found out each time."""
-    if spot is None:
-        return None
-    parts = spot.items()
-    if any(part.text() in COSTS for part in parts.values()):
-        return None
-    return {pool: part.whole() for pool, part in parts.items()}
+def _priced(operation: Operation, drawn: Collection[str]) -> Operation:
+    """Have an alternative say of the budgets that the others draw on, too, what it takes: nothing."""
+    costs = {pool: Cost(most=0) for pool in sorted(drawn)} | dict(operation.costs)
+    is_fixed = all(cost.of is None for cost in costs.values())
+    return replace(
+        operation,
+        costs=tuple(costs.items()),
+        fixed_cost={pool: cost.most for pool, cost in costs.items()} if is_fixed else None,
+    )
 
 
 def _price(spot: Spot, answers: Compiler) -> tuple[Read, Read | None]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
@@ -50,6 +51,8 @@ from tradegw_rest.wire import HttpRequest, HttpResponse
 __all__ = ["RestVenue", "open_rest"]
 
 _BANNED: Final = 418
+_UNTOLD_WAIT_S: Final = 1.0
+"""For how long a venue that says "too fast", and not until when, is left alone."""
 _FIRST_WAIT_S: Final = 0.5
 _LONGEST_WAIT_S: Final = 30.0
 
@@ -107,7 +110,7 @@ class RestVenue(Venue):
         try:
             return self._definition.reports(draft, response)
         except RateLimited as e:
-            self._throttled(e, response.status, draft)
+            self._throttled(e, response, draft)
             raise
 
     async def fetch(self, query: Query) -> Page[Any]:
@@ -116,17 +119,22 @@ class RestVenue(Venue):
         An order that is not found is looked for twice, and the page is dated by the exchange's own clock as
         it stood before the second look: nobody's guess of it proves an absence.
         """
+        drawn = Counter({budget.name: 0 for budget in self.capabilities.budgets})
+        return replace(await self._found(query, drawn), cost=drawn)
+
+    async def _found(self, query: Query, drawn: Counter[str]) -> Page[Any]:
+        """Ask the exchange, and count what the requests draw."""
         if isinstance(query, FetchServerTime):
-            return await self._ask_time()
+            return await self._ask_time(drawn)
         if isinstance(query, FetchFills) and query.venue_client_order_id is not None:
-            return await self._ask_fills(query, query.venue_client_order_id)
-        page = await self._ask(query)
+            return await self._ask_fills(query, query.venue_client_order_id, drawn)
+        page = await self._ask(query, drawn)
         if isinstance(query, FetchInstruments):
             self._markets = Markets(page.items)
             return Page(items=tuple(self._markets), as_of=page.as_of)
         if isinstance(query, FetchOrder) and not page.items:
-            as_of = (await self._ask_time()).as_of
-            page = await self._ask(query)
+            as_of = (await self._ask_time(drawn)).as_of
+            page = await self._ask(query, drawn)
             return Page(items=page.items, as_of=as_of)
         return page
 
@@ -171,14 +179,16 @@ class RestVenue(Venue):
 
     # --- asking ---------------------------------------------------------------------------------
 
-    async def _ask(self, query: Query) -> Page[Any]:
+    async def _ask(self, query: Query, drawn: Counter[str]) -> Page[Any]:
         asking = self._definition.ask(
             query, markets=self._markets, account=self._runtime.account, now=self._venue_ns
         )
+        response: HttpResponse | None = None
         draft: Draft | None = None
         try:
             draft = next(asking)
             while True:
+                drawn.update(draft.cost)
                 response = await self._send(draft)
                 draft = asking.send(response)
         except StopIteration as end:
@@ -187,12 +197,16 @@ class RestVenue(Venue):
         except NotFound as e:
             raise VenueError(str(e), reason=e.reason) from e
         except RateLimited as e:
-            self._throttled(e, 0, draft)
+            assert response is not None
+            assert draft is not None
+            self._throttled(e, response, draft)
             raise
         finally:
             asking.close()
 
-    async def _ask_fills(self, query: FetchFills, name: VenueClientOrderId) -> Page[Any]:
+    async def _ask_fills(
+        self, query: FetchFills, name: VenueClientOrderId, drawn: Counter[str]
+    ) -> Page[Any]:
         """Ask about the fills of one order, and of no other.
 
         Most exchanges tell whose a fill is by their own id alone, and list everybody's where they are not
@@ -202,12 +216,13 @@ class RestVenue(Venue):
         if order_id is None:
             if query.symbol is None:
                 raise VenueError("the fills of an order are asked for with its symbol")
-            orders = await self.fetch(FetchOrder(symbol=query.symbol, venue_client_order_id=name))
+            order = FetchOrder(symbol=query.symbol, venue_client_order_id=name)
+            orders = await self._found(order, drawn)
             order_id = next((r.venue_order_id for r in orders.items if r.venue_order_id), None)
             if order_id is None:
                 # What was never there has not filled.
                 return Page(items=(), as_of=orders.as_of)
-        page = await self._ask(replace(query, venue_order_id=order_id))
+        page = await self._ask(replace(query, venue_order_id=order_id), drawn)
         return replace(
             page,
             items=tuple(
@@ -218,9 +233,9 @@ class RestVenue(Venue):
             ),
         )
 
-    async def _ask_time(self) -> Page[Any]:
+    async def _ask_time(self, drawn: Counter[str]) -> Page[Any]:
         sent_ns = self._runtime.time_ns()
-        page = await self._ask(FetchServerTime())
+        page = await self._ask(FetchServerTime(), drawn)
         back_ns = self._runtime.time_ns()
         self._offset_ns = page.as_of.time_ns - (sent_ns + back_ns) // 2
         return page
@@ -233,11 +248,9 @@ class RestVenue(Venue):
         if self._venue_ns() >= draft.valid_until_ns:
             raise NotSent("the request's validity ended before it could be sent")
         response = await self._transport.send(self._signed(draft))
-        used = self._definition.used(response)
-        if used or response.status == _BANNED:
-            self._runtime.feedback(
-                Feedback(used=used or None, symbol=_symbol_of(draft), pools=tuple(used))
-            )
+        used = self._definition.used(draft, response)
+        if used:
+            self._runtime.feedback(Feedback(used=used, symbol=_symbol_of(draft)))
         return response
 
     def _signed(self, draft: Draft) -> HttpRequest:
@@ -263,13 +276,18 @@ class RestVenue(Venue):
     def _venue_ns(self) -> int:
         return self._runtime.time_ns() + self._offset_ns
 
-    def _throttled(self, error: RateLimited, status: int, draft: Draft | None) -> None:
+    def _throttled(self, error: RateLimited, response: HttpResponse, draft: Draft) -> None:
+        wait_s = error.retry_after_s
+        if wait_s is None and error.reason == "RATE_LIMITED":
+            wait_s = _UNTOLD_WAIT_S
         self._runtime.feedback(
             Feedback(
                 detail=str(error),
-                symbol=None if draft is None else _symbol_of(draft),
-                retry_after_s=error.retry_after_s,
-                banned=status == _BANNED or error.reason == "BANNED",
+                symbol=_symbol_of(draft),
+                retry_after_s=wait_s,
+                # What the request does not draw on has not run out: cancels go on beside orders.
+                pools=tuple(pool for pool, units in draft.cost.items() if units),
+                banned=response.status == _BANNED,
             )
         )
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, TypeVar
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, Final, TypeVar
 
 from tradegw.engine.guard.guard import AccountGuard
 from tradegw.engine.guard.traffic import Rank
@@ -25,6 +26,7 @@ from tradegw.venue.budgets import operation_of
 __all__ = ["FETCH_TIMEOUT_S", "GuardedPlugins"]
 
 FETCH_TIMEOUT_S = 9.0
+NOTHING: Final[Mapping[str, int]] = MappingProxyType({})
 ResultT = TypeVar("ResultT")
 
 
@@ -60,10 +62,16 @@ class GuardedPlugins(AccountPlugins):
         Raises:
             VenueError: It was not answered, or refused.
         """
-        return await self._in_turn(lambda: self.execute(request), operation, None)
+        return await self._in_turn(
+            lambda: self.execute(request), operation, None, cost=request.cost
+        )
 
     async def _in_turn(
-        self, call: Callable[[], Awaitable[ResultT]], operation: Operation, symbol: str | None
+        self,
+        call: Callable[[], Awaitable[ResultT]],
+        operation: Operation,
+        symbol: str | None,
+        cost: Mapping[str, int] = NOTHING,
     ) -> ResultT:
         guard = self._guard
         if guard.breaker.is_open and operation is not Operation.SERVER_TIME:
@@ -75,6 +83,7 @@ class GuardedPlugins(AccountPlugins):
             except Unavailable as e:
                 raise VenueError(str(e), reason=e.reason) from e
         try:
+            permit.charge(cost)
             permit.sending()
             deadline = asyncio.timeout(FETCH_TIMEOUT_S)
             try:
@@ -84,6 +93,8 @@ class GuardedPlugins(AccountPlugins):
                 if not deadline.expired():
                     raise
                 raise OutcomeUnknown(f"no answer within {FETCH_TIMEOUT_S} s") from e
+            if isinstance(answer, Page):
+                permit.charge(answer.cost)
         except Exception as e:
             if isinstance(e, NotSent):
                 permit.not_sent()
