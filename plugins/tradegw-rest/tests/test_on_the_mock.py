@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
+import time
 import urllib.request
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from decimal import Decimal
@@ -15,9 +18,10 @@ import pytest
 from tradegw_mock.testing import MockProcess
 
 import tradegw
-from tradegw import Gateway, Order, OrdStatus
+from tradegw import Gateway, Order, OrdStatus, Unavailable
 
 PATIENCE_S = 60.0
+NS_PER_S = 1_000_000_000
 BTC: dict[str, Any] = {"account": "main", "symbol": "BTC/USDT"}
 
 
@@ -60,34 +64,48 @@ def hits(exchange: MockProcess, fault_id: int) -> int:
 
 
 @pytest.fixture
+def trading_at(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[[MockProcess], Callable[[], Any]]:
+    def at(exchange: MockProcess) -> Callable[[], Any]:
+        (account,) = exchange.serving.accounts
+        monkeypatch.setenv("TEST_KEY", account.api_key)
+        monkeypatch.setenv("TEST_SECRET", account.api_secret)
+        config = {
+            "store": {"url": f"sqlite:///{tmp_path / 'bot.db'}"},
+            "gateway": {"name": tmp_path.name},
+            "venues": {
+                "binance": {
+                    "plugin": "rest",
+                    "definition": "binance-spot",
+                    "rest_url": exchange.serving.rest,
+                    "stream_url": exchange.serving.ws_api,
+                }
+            },
+            "accounts": {
+                "main": {
+                    "venue": "binance",
+                    "api_key": "env:TEST_KEY",
+                    "api_secret": "env:TEST_SECRET",
+                }
+            },
+        }
+
+        @asynccontextmanager
+        async def run() -> AsyncIterator[Gateway]:
+            async with tradegw.open(config, ready_timeout_s=PATIENCE_S) as gateway:
+                yield gateway
+
+        return run
+
+    return at
+
+
+@pytest.fixture
 def trading(
-    exchange: MockProcess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    exchange: MockProcess, trading_at: Callable[[MockProcess], Callable[[], Any]]
 ) -> Callable[[], Any]:
-    (account,) = exchange.serving.accounts
-    monkeypatch.setenv("TEST_KEY", account.api_key)
-    monkeypatch.setenv("TEST_SECRET", account.api_secret)
-    config = {
-        "store": {"url": f"sqlite:///{tmp_path / 'bot.db'}"},
-        "gateway": {"name": tmp_path.name},
-        "venues": {
-            "binance": {
-                "plugin": "rest",
-                "definition": "binance-spot",
-                "rest_url": exchange.serving.rest,
-                "stream_url": exchange.serving.ws_api,
-            }
-        },
-        "accounts": {
-            "main": {"venue": "binance", "api_key": "env:TEST_KEY", "api_secret": "env:TEST_SECRET"}
-        },
-    }
-
-    @asynccontextmanager
-    async def run() -> AsyncIterator[Gateway]:
-        async with tradegw.open(config, ready_timeout_s=PATIENCE_S) as gateway:
-            yield gateway
-
-    return run
+    return trading_at(exchange)
 
 
 async def until(holds: Callable[[], Awaitable[bool]], what: str) -> None:
@@ -223,3 +241,131 @@ async def test_what_happens_while_the_stream_is_away_is_caught_up_with(
         filled = await gateway.place_order(**BTC, side="buy", ord_type="market", order_qty="0.01")
         assert filled.ord_status is OrdStatus.FILLED
         assert (await gateway.cancel_order(order.order_id)).ord_status is OrdStatus.CANCELED
+
+
+# --- how fast ---------------------------------------------------------------------------------------------
+
+RESTS: dict[str, Any] = {**BTC, "side": "buy", "ord_type": "limit", "price": "20000"}
+
+
+def hit_ns(exchange: MockProcess, fault_id: int) -> int:
+    """Return when a fault hit, by the exchange's clock."""
+    records = admin(exchange, "GET", "/audit?limit=1000")["records"]
+    (at_ns,) = (
+        record["time_ns"]
+        for record in records
+        if "FAULT_HIT" in json.dumps(record) and f'"fault": "{fault_id}"' in json.dumps(record)
+    )
+    return int(at_ns)
+
+
+async def test_too_many_requests_are_waited_out(
+    exchange: MockProcess, trading: Callable[[], Any]
+) -> None:
+    """The order that was refused closes; the next leaves when the exchange said, and not before."""
+    async with trading() as gateway:
+        given = inject(exchange, "TOO_MANY_REQUESTS", route="place", retry_after_s=2)
+        refused = await gateway.place_order(**RESTS, order_qty="0.01")
+        assert (refused.ord_status, refused.in_doubt) == (OrdStatus.REJECTED, ())
+        assert refused.reason == "RATE_LIMITED"
+        assert at_exchange(exchange, refused) == []
+        later = await gateway.place_order(**RESTS, order_qty="0.01")
+        assert later.ord_status is OrdStatus.NEW
+        (known,) = at_exchange(exchange, later)
+        # The header has whole seconds.
+        assert known.created_time_ns - hit_ns(exchange, given) >= 1.9 * NS_PER_S
+        closed = await gateway.cancel_order(later.order_id)
+        assert closed.ord_status is OrdStatus.CANCELED
+
+
+async def test_a_cancel_that_was_too_fast_is_sent_again(
+    exchange: MockProcess, trading: Callable[[], Any]
+) -> None:
+    async with trading() as gateway:
+        order = await gateway.place_order(**RESTS, order_qty="0.01")
+        given = inject(exchange, "TOO_MANY_REQUESTS", route="cancel", retry_after_s=1)
+        await gateway.cancel_order(order.order_id)
+
+        async def is_canceled() -> bool:
+            return (await gateway.get_order(order.order_id)).ord_status is OrdStatus.CANCELED
+
+        await until(is_canceled, "the cancel is sent again")
+        assert hits(exchange, given) == 1
+        assert (await gateway.get_order(order.order_id)).in_doubt == ()
+
+
+@pytest.mark.parametrize("route", ["place", "order"], ids=["an order", "a question"])
+async def test_a_ban_is_sat_out(
+    exchange: MockProcess, trading: Callable[[], Any], route: str
+) -> None:
+    """Whatever met it: nothing is sent until it ends, and then trading goes on."""
+    async with trading() as gateway:
+        banned = inject(exchange, "BANNED", route=route, retry_after_s=2)
+        if route == "order":
+            # An answer that never comes makes the resolver ask.
+            inject(exchange, "ANSWER_LOST", route="place")
+        first = await gateway.place_order(**RESTS, order_qty="0.01")
+
+        async def is_hit() -> bool:
+            return hits(exchange, banned) == 1
+
+        await until(is_hit, "the ban")
+
+        async def is_out() -> bool:
+            try:
+                order = await gateway.place_order(**RESTS, order_qty="0.01")
+            except Unavailable as e:
+                if e.reason != "VENUE_UNAVAILABLE":
+                    raise
+                return False
+            (known,) = at_exchange(exchange, order)
+            assert known.created_time_ns - hit_ns(exchange, banned) >= 1.9 * NS_PER_S
+            return True
+
+        assert not await is_out()
+        await until(is_out, "the end of the ban")
+        first = await settled(gateway, first)
+        expected = OrdStatus.REJECTED if route == "place" else OrdStatus.NEW
+        assert first.ord_status is expected
+        assert len(at_exchange(exchange, first)) == (expected is OrdStatus.NEW)
+
+
+@pytest.mark.long
+async def test_twenty_tasks_at_binances_limits(
+    trading_at: Callable[[MockProcess], Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    """100 orders in ten seconds, 6000 of weight a minute: no 429, four fifths used, cancels in time."""
+    seconds, limit = 65.0, 100
+    caplog.set_level(logging.INFO)
+    waits_s: list[float] = []
+    with MockProcess(liquidity="maker", accounts=["account-1"]) as exchange:
+        async with trading_at(exchange)() as gateway:
+            end = time.monotonic() + seconds
+
+            async def trade(number: int) -> None:
+                count = number
+                while time.monotonic() < end:
+                    try:
+                        order = await gateway.place_order(**RESTS, order_qty="0.001")
+                    except Unavailable as e:
+                        if e.reason != "BUDGET_EXHAUSTED":
+                            raise
+                        continue
+                    assert order.ord_status is OrdStatus.NEW, (order.reason, order.text)
+                    count += 1
+                    if count % 2:
+                        begun = time.monotonic()
+                        closed = await gateway.cancel_order(order.order_id)
+                        waits_s.append(time.monotonic() - begun)
+                        assert closed.ord_status is OrdStatus.CANCELED
+
+            await asyncio.gather(*(trade(number) for number in range(20)))
+        with exchange.ledger() as client:
+            ledger = client.read("account-1")
+    assert "RATE_LIMITED" not in caplog.text
+    assert "-1015" not in caplog.text
+    windows = Counter(order.created_time_ns // (10 * NS_PER_S) for order in ledger.orders)
+    used = [windows[window] / limit for window in sorted(windows)[1:-1]]
+    assert len(used) >= 4
+    assert 0.8 <= min(used) <= max(used) <= 1, used
+    assert len(waits_s) >= 100
