@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hmac
 import json
 from typing import Any
 
@@ -13,7 +14,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from tradegw_rest import Credentials, Draft, NonceSource, Stamp
 from tradegw_rest.inputs import Inputs
-from tradegw_rest.signers import SIGNERS, Binance
+from tradegw_rest.signers import SIGNERS, Binance, _prepared  # pyright: ignore[reportPrivateUsage]
 from tradegw_rest.wire import encode_form
 
 from tradegw import ConfigError
@@ -211,3 +212,13 @@ def test_nonces_rise_whatever_the_clock_does() -> None:
     drawn = [int(source.draw(now)) for now in (5_000_000, 5_000_000, 2_000_000, 9_000_000)]
     assert drawn == [5, 6, 7, 9]
     assert len({NonceSource("uuid").draw(0) for _ in range(100)}) == 100
+
+
+@pytest.mark.parametrize("digest", ["sha256", "sha512"])
+@pytest.mark.parametrize("length", [1, 63, 64, 65, 127, 128, 129, 300])
+def test_a_prepared_hmac_is_an_hmac(digest: str, length: int) -> None:
+    """Secrets below, at and above the length of a block."""
+    secret = bytes(range(1, 256)) * 2
+    compute = _prepared(secret[:length], digest)
+    for message in (b"", b"a", b"symbol=BTCUSDT&side=BUY" * 20):
+        assert compute(message).digest() == hmac.digest(secret[:length], message, digest)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from operator import attrgetter
 from typing import Any, Final
 
 from tradegw import (
@@ -114,11 +115,12 @@ def _of_order(name: str) -> Read:
 
 
 def _of_terms(name: str) -> Read:
+    get = attrgetter(name)
+
     def read(row: Any, inputs: Inputs) -> Any:
-        asked = getattr(inputs.terms, name)
-        if asked is not None or inputs.order is None:
-            return asked
-        return getattr(inputs.order, name)
+        order = inputs.order
+        asked = None if inputs.terms is NOTHING else get(inputs.terms)
+        return asked if asked is not None or order is None else get(order)
 
     return read
 

@@ -106,35 +106,44 @@ def compile_report(
         if spot.text() not in compiler.reports:
             spot.fail(f"no such report; the definition has {', '.join(compiler.reports) or 'none'}")
         spot = compiler.reports[spot.text()]
-    fields = [
-        (name, compiler.value(part), REPORT_FIELDS[name])
-        for name, part in spot.keys(("exec_type",), REPORT_FIELDS).items()
-        if name != "symbol"
-    ]
+    constants: dict[str, Any] = {}
+    fields: list[tuple[str, Read, Callable[[Any], Any]]] = []
+    for name, part in spot.keys(("exec_type",), REPORT_FIELDS).items():
+        if name == "symbol":
+            continue
+        read, convert = compiler.value(part), REPORT_FIELDS[name]
+        if part.is_map and "const" in part.items():
+            try:
+                constants[name] = convert(part.items()["const"].text())
+            except TranslationError as e:
+                part.fail(str(e))
+        else:
+            fields.append((name, read, convert))
     read_symbol: Read | None = (
         compiler.value(spot.items()["symbol"]) if "symbol" in spot.items() else None
     )
     success = None if settles is None else _SUCCESS[settles]
 
     def make(row: Any, inputs: Inputs, received_time_ns: int) -> ExecutionReport:
-        told: dict[str, Any] = {"received_time_ns": received_time_ns}
+        # What the command says of its order stands where the answer does not say otherwise.
+        told: dict[str, Any] = {"received_time_ns": received_time_ns, **constants}
+        if settles is not None:
+            order = inputs.order
+            if order is not None:
+                told["side"] = order.side
+                told["symbol"] = order.symbol
+            if inputs.venue_client_order_id is not None:
+                told["venue_client_order_id"] = inputs.venue_client_order_id
+            if inputs.venue_order_id is not None:
+                told["venue_order_id"] = inputs.venue_order_id
         for name, read, convert in fields:
             value = convert(read(row, inputs))
             if value is not None:
                 told[name] = value
         if "exec_type" not in told:
             raise TranslationError(f"{spot.path}: expected an exec_type: {row!r:.200}")
-        if settles is not None:
-            order = inputs.order
-            if order is not None:
-                told.setdefault("side", order.side)
-                told.setdefault("symbol", order.symbol)
-            if inputs.venue_client_order_id is not None:
-                told.setdefault("venue_client_order_id", inputs.venue_client_order_id)
-            if inputs.venue_order_id is not None:
-                told.setdefault("venue_order_id", inputs.venue_order_id)
-            if told["exec_type"] is success:
-                told.setdefault("command", settles)
+        if settles is not None and told["exec_type"] is success:
+            told.setdefault("command", settles)
         if read_symbol is not None:
             market = to_text(read_symbol(row, inputs))
             if market:

@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
+from operator import attrgetter
 from typing import Any, Final
 
 from tradegw import InvalidOrder, TranslationError, UnsupportedOrder, parse_decimal, plain
@@ -30,6 +31,8 @@ def to_text(value: Any) -> str | None:
     """Write a scalar of JSON as text: ids that are numbers become their digits, true is `true`."""
     if value is None or type(value) is str:
         return value
+    if type(value) is int:
+        return str(value)
     match value:
         case str():
             return value
@@ -140,6 +143,10 @@ class Compiler:
         if len(tests) == 2:
             one, two = tests
             return lambda row, inputs: one(row, inputs) and two(row, inputs)
+        one, two, *rest = tests
+        if len(rest) == 1:
+            (three,) = rest
+            return lambda row, inputs: one(row, inputs) and two(row, inputs) and three(row, inputs)
         return lambda row, inputs: all(test(row, inputs) for test in tests)
 
     def _test(self, name: str, wanted: Spot) -> Callable[[Any, Inputs], bool]:
@@ -170,20 +177,27 @@ class Compiler:
             return lambda row, inputs: not _is_absent(read(row, inputs))
         if choices == [ABSENT]:
             return lambda row, inputs: _is_absent(read(row, inputs))
-        if domain is not None and "true" in domain:
-            truths = frozenset(choice == "true" for choice in choices)
-            return lambda row, inputs: bool(read(row, inputs)) in truths
         many = frozenset(choices)
         if domain is not None and not many & {PRESENT, ABSENT}:
-            # Members of our enumerations are text: no conversion, which is most of the time it takes.
-            if len(choices) == 1:
-                only = choices[0]
-                return lambda row, inputs: read(row, inputs) == only
-            return lambda row, inputs: read(row, inputs) in many
+            return _test_of_order(name.removeprefix("$"), choices)
         if len(choices) == 1:
             choice = choices[0]
             return lambda row, inputs: _same(read(row, inputs), choice)
         return lambda row, inputs: _text_or_none(read(row, inputs)) in many
+
+
+def _test_of_order(name: str, choices: list[str]) -> Callable[[Any, Inputs], bool]:
+    """Compile a test of a field of the order that has few values: every request is decided by several."""
+    get = attrgetter(name)
+    if "true" in DOMAINS[name]:
+        truths = tuple({choice == "true" for choice in choices})
+        return lambda row, inputs: bool(inputs.order and get(inputs.order)) in truths
+    # Members of our enumerations are text, and quicker to compare than to hash.
+    if len(choices) == 1:
+        (only,) = choices
+        return lambda row, inputs: inputs.order is not None and get(inputs.order) == only
+    several = tuple(choices)
+    return lambda row, inputs: inputs.order is not None and get(inputs.order) in several
 
 
 def _is_absent(value: Any) -> bool:
@@ -319,7 +333,7 @@ def _decimal(compiler: Compiler, items: Mapping[str, Spot]) -> Read:
             assert instrument is not None
             size = instrument.tick_size if grid == "tick" else instrument.step_size
             # The engine has looked already; looking again is cheap, and a definition may be used alone.
-            if size and not _is_on_grid(number, size):
+            if size and number % size:
                 raise InvalidOrder(
                     f"{name} must be a multiple of {plain(size)}; found {plain(number)}",
                     reason="OFF_GRID",
@@ -331,10 +345,6 @@ def _decimal(compiler: Compiler, items: Mapping[str, Spot]) -> Read:
 
 
 _is_plain = re.compile(r"-?(?:0|[1-9]\d*)(?:\.\d*[1-9])?", re.ASCII).fullmatch
-
-
-def _is_on_grid(number: Decimal, size: Decimal) -> bool:
-    return not number % size
 
 
 def _time(compiler: Compiler, items: Mapping[str, Spot]) -> Read:

@@ -16,7 +16,8 @@ from tradegw import TranslationError
 __all__ = ["HttpRequest", "HttpResponse", "encode_form", "encode_json", "read_json"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+# Not frozen, though nobody changes one: freezing is most of what it takes to make one.
+@dataclass(slots=True, kw_only=True)
 class HttpRequest:
     """A signed request, byte for byte what is to be sent. Its headers may hold secrets, so `repr` omits them.
 
@@ -31,7 +32,7 @@ class HttpRequest:
     body: str = field(repr=False, default="")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class HttpResponse:
     """An answer, read to its end.
 
@@ -72,7 +73,7 @@ def encode_json(value: Any) -> str:
 
 def encode_form(params: Mapping[str, Any]) -> str:
     """Write `a=1&b=2`, everything but letters, digits and `-._~` percent-encoded."""
-    text = "&".join([f"{name}={value}" for name, value in params.items()])
+    text = "&".join(map("=".join, params.items()))
     count = len(params)
     # Nearly always there is nothing to encode: one look at the whole instead of two at each parameter.
     if _is_safe_form(text) and text.count("=") == count and text.count("&") == max(count - 1, 0):
