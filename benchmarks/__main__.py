@@ -9,8 +9,7 @@ import sqlite3
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
@@ -22,6 +21,7 @@ import tradegw
 from benchmarks import rest
 from benchmarks.exchange import engine_orders, rest_orders, served
 from benchmarks.measure import Figures, hammer, together
+from benchmarks.processes import process
 from benchmarks.servers import config
 from benchmarks.slow import slow_commits
 from tradegw.trading.v1 import enums_pb2, order_pb2, trading_gateway_pb2_grpc
@@ -45,26 +45,6 @@ class Row:
     def ratio(self) -> float | None:
         """Return our throughput as a part of the bare alternative's."""
         return None if self.bare is None else self.figures.per_second / self.bare.per_second
-
-
-@asynccontextmanager
-async def process(*args: str) -> AsyncIterator[str]:
-    """Run one of `benchmarks.servers`, and yield its address."""
-    child = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        "benchmarks.servers",
-        *args,
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-    )
-    assert child.stdin is not None
-    assert child.stdout is not None
-    try:
-        yield (await child.stdout.readline()).decode().strip()
-    finally:
-        child.stdin.close()
-        await child.wait()
 
 
 def a_request() -> pb.PlaceOrderRequest:
@@ -299,6 +279,12 @@ async def measure(*, quick: bool) -> list[Row]:
     rows.append(
         Row(name="REST: translate, sign, parse", delay_ms=0, figures=ours, bare=ccxt, wanted=">= 5")
     )
+    client, sent, whole = await rest.measure_loopback(count=count)
+    rows.append(Row(name="bare aiohttp client, 16 callers", delay_ms=0, figures=client))
+    rows += [
+        Row(name=f"REST: {name}, 16 callers", delay_ms=0, figures=figures, bare=client)
+        for name, figures in (("sent", sent), ("whole order", whole))
+    ]
     return rows
 
 

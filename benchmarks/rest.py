@@ -3,10 +3,14 @@
 Rounds of both take turns in one run; what counts is each side's best round, in CPU time, because other work
 on the machine can only add to it. ccxt runs in an environment of its own: `TRADEGW_CCXT_PYTHON` names its
 Python, or one is made with uv for the run.
+
+And requests a second over loopback, kept alive: through the plugin's transport, and as whole orders, against
+the bare aiohttp client at the same server.
 """
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import subprocess
@@ -17,10 +21,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from decimal import Decimal
 from pathlib import Path
+from urllib.parse import urlsplit
 
+import aiohttp
 from tradegw_rest import Credentials, Draft, HttpResponse, Stamp, load
+from tradegw_rest.transport import open_http
 
-from benchmarks.measure import Figures
+from benchmarks.measure import Figures, hammer, together
+from benchmarks.processes import process
 from tradegw.testing import an_order
 from tradegw.venue import Secret, Submit, TranslateContext, VenueTime
 
@@ -111,6 +119,57 @@ def measure(*, rounds: int = 15, count: int = 400) -> tuple[Figures, Figures]:
     return _figures(mine, count), _figures(theirs, count)
 
 
+CALLERS = 16
+ROUNDS = 5
+
+
+async def measure_loopback(*, count: int) -> tuple[Figures, Figures, Figures]:
+    """Return the figures of the bare client, of the transport, and of whole orders, in turns."""
+    definition = load("binance-spot")
+    signer = definition.signer(Credentials(key=Secret("K"), secret=Secret("S")))
+    submit = Submit(order=an_order(order_qty=Decimal("0.01"), price=Decimal(65000)))
+    instrument = definition.samples.get("BTC/USDT")
+    async with (
+        process("http") as base,
+        open_http(frozenset({urlsplit(base).netloc}), time.time_ns) as transport,
+        aiohttp.ClientSession() as session,
+    ):
+
+        def translate() -> Draft:
+            context = TranslateContext(
+                instrument=instrument,
+                now=VenueTime(time_ns=time.time_ns()),
+                venue_client_order_ids=(NAME,),  # type: ignore[arg-type]
+            )
+            draft = definition.translate(submit, context).payload
+            assert isinstance(draft, Draft)
+            return draft
+
+        request = signer.sign(translate(), base, Stamp(now_ns=time.time_ns()))
+
+        async def bare() -> None:
+            async with session.post(
+                request.url, data=request.body.encode(), headers=request.headers
+            ) as answer:
+                assert answer.status == 200
+                await answer.read()
+
+        async def sent() -> None:
+            assert (await transport.send(request)).status == 200
+
+        async def whole() -> None:
+            draft = translate()
+            signed = signer.sign(draft, base, Stamp(now_ns=time.time_ns()))
+            assert definition.reports(draft, await transport.send(signed))
+
+        rounds: dict[str, list[Figures]] = {"bare": [], "sent": [], "whole": []}
+        calls = {"bare": bare, "sent": sent, "whole": whole}
+        for _ in range(ROUNDS):
+            for name, figures in rounds.items():
+                figures.append(await hammer(calls[name], count=count // ROUNDS, callers=CALLERS))
+    return together(rounds["bare"]), together(rounds["sent"]), together(rounds["whole"])
+
+
 def _figures(rounds: list[float], count: int) -> Figures:
     ordered = sorted(seconds / count for seconds in rounds)
     return Figures(
@@ -127,3 +186,11 @@ if __name__ == "__main__":
         f"tradegw-rest {we.seconds / we.count * 1e6:.1f} us, ccxt {they.seconds / they.count * 1e6:.1f} us "
         f"for one Binance order: {they.seconds / we.seconds:.1f} times faster\n"
     )
+    plain, *through = asyncio.run(measure_loopback(count=5000))
+    for title, found in zip(
+        ("bare aiohttp", "our transport", "whole orders"), (plain, *through), strict=True
+    ):
+        sys.stdout.write(
+            f"{title:14} {found.per_second:7,.0f}/s  p50 {found.p50_s * 1e3:.2f} ms  "
+            f"p99 {found.p99_s * 1e3:.2f} ms  {found.per_second / plain.per_second:.2f} of bare\n"
+        )

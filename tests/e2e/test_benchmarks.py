@@ -30,12 +30,15 @@ ALONE = {
     "matching engine, in process",
     "two bare commits",
     "ccxt create_order, HTTP stubbed",
+    "bare aiohttp client, 16 callers",
 }
 """What others are measured against, and what nothing is like."""
 OURS = {
     "Binance REST, IOC, 16 callers",
     "Binance REST, MARKET, 16 callers",
     "REST: translate, sign, parse",
+    "REST: sent, 16 callers",
+    "REST: whole order, 16 callers",
 }
 TIMEOUT_S = 200
 
