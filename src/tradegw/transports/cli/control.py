@@ -142,9 +142,8 @@ async def resolve(
 
 async def adopt(
     account: str,
-    /,
     *,
-    why: str,
+    why: str = "the record was lost",
     venue_order_id: list[str] | None = None,
     by: str | None = None,
     idempotency_key: str | None = None,
@@ -154,7 +153,7 @@ async def adopt(
 
     For example:
 
-        tradegw adopt paper --why "the disk is gone; these were ours"
+        tradegw adopt --account paper
 
         tradegw adopt paper --venue-order-id 4711 --why "placed by hand"
 
