@@ -250,7 +250,8 @@ class _Feed:
         # Whoever answers from now on may be somebody else.
         account.is_identified = False
         self._reconciler.on_gap()
-        if account.state is AccountState.READY:
+        # Before the stream was ever ready as well: a key that the venue does not take is seen here first.
+        if account.state in (AccountState.READY, AccountState.RECONCILING):
             account.set_state(AccountState.RECONCILING, why)
 
     async def _on_ready(self, ready: StreamReady) -> None:

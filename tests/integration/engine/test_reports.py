@@ -311,6 +311,9 @@ async def test_new_orders_wait_for_the_gap_to_close(bench: Bench) -> None:
     await bench.clock.until(lambda: bench.state() is AccountState.RECONCILING)
     await bench.turn(2)
     assert bench.state() is AccountState.RECONCILING
+    # Still away, for another reason: a login that is refused, say.
+    bench.exchange.tell(StreamGap(why="the key was revoked"))
+    await bench.clock.until(lambda: bench.account().why == "the key was revoked")
     bench.exchange.tell(bench.exchange.ready())
     await bench.ready()
 
