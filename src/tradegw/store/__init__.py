@@ -10,11 +10,14 @@ from tradegw.ports import Clock
 from tradegw.store.lock import LockHolder, read_lock
 from tradegw.store.memory import MemoryStore, open_memory_store
 from tradegw.store.sqlite import SqliteStore, migrate_sqlite, open_sqlite
+from tradegw.store.sqlstore import SqlStore
 
 __all__ = [
     "LockHolder",
     "MemoryStore",
+    "SqlStore",
     "SqliteStore",
+    "is_postgres",
     "migrate_sqlite",
     "open_memory_store",
     "open_sqlite",
@@ -25,14 +28,15 @@ __all__ = [
 
 
 async def open_store(
-    url: str, *, clock: Clock, read_only: bool = False
-) -> SqliteStore | MemoryStore:
+    url: str, *, clock: Clock, read_only: bool = False, connections: int | None = None
+) -> SqlStore:
     """Open the store that a URL names.
 
     Args:
         url: `sqlite:///tradegw.db` (below the working directory), `sqlite:////var/lib/tradegw.db`
-            (absolute) or `memory://`.
+            (absolute), `postgresql://...` as libpq reads it, or `memory://`.
         read_only: Read beside whoever writes; see `open_sqlite`.
+        connections: The most that a store on a server opens.
 
     Raises:
         ConfigError: The URL names no store, or the file cannot be what is asked.
@@ -42,12 +46,22 @@ async def open_store(
         return open_memory_store(clock=clock)
     path = sqlite_path(url)
     if path is None:
-        if url.startswith(("postgres://", "postgresql://")):
-            raise ConfigError("store.url: a store in Postgres is not yet built")
+        if is_postgres(url):
+            from tradegw.store.postgres import CONNECTIONS, open_postgres
+
+            return await open_postgres(
+                url, connections=connections or CONNECTIONS, read_only=read_only
+            )
         raise ConfigError(
-            f"store.url: expected sqlite:///FILE, sqlite:////ABSOLUTE/FILE or memory://; found {url!r}"
+            f"store.url: expected sqlite:///FILE, sqlite:////ABSOLUTE/FILE, postgresql://... or "
+            f"memory://; found {url!r}"
         )
     return await asyncio.to_thread(open_sqlite, path, clock=clock, read_only=read_only)
+
+
+def is_postgres(url: str) -> bool:
+    """Whether a URL names a store in Postgres."""
+    return url.startswith(("postgres://", "postgresql://"))
 
 
 def sqlite_path(url: str) -> Path | None:

@@ -1,52 +1,144 @@
 """Group commit: whatever waits while one commit is under way shares the next.
 
-A group runs in one thread, from BEGIN to COMMIT; the event loop only hands it over and tells everybody what
-became of it.
+What a group does is written once, as a coroutine over a `Database`. On SQLite it never suspends, and runs in
+one thread; on Postgres it runs on the event loop. There the queue only hands it over, and tells everybody
+what became of it.
 """
 
 from __future__ import annotations
 
 import asyncio
+import enum
 import logging
 import queue
-import sqlite3
 import threading
 from collections import deque
-from collections.abc import Callable, Coroutine, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
-from tradegw._generated.queries import Queries, SqliteQueries
+from tradegw._generated.queries import Queries
 from tradegw.errors import CommitUnknown, StoreError, StoreUnavailable, TradegwError, UsageError
 from tradegw.model import AccountId, OrderEvent
 from tradegw.ports import Entry, Head, KeyTaken, Replayed, Stored
 from tradegw.store import writes
-from tradegw.store.connections import drive, store_error
+from tradegw.store.connections import drive
 
-__all__ = ["GroupCommit", "InlineRunner", "Runner", "ThreadRunner"]
+__all__ = [
+    "Database",
+    "Done",
+    "Doubt",
+    "Fault",
+    "Group",
+    "GroupCommit",
+    "InlineRunner",
+    "LoopRunner",
+    "Runner",
+    "ThreadRunner",
+    "Verdict",
+]
 
 _log = logging.getLogger(__name__)
 
 ResultT = TypeVar("ResultT")
 Listener = Callable[[Sequence[OrderEvent]], None]
 Work = Callable[[Queries], Coroutine[Any, Any, Any]]
+Group = Callable[[], Coroutine[Any, Any, StoreError | None]]
+Done = Callable[[StoreError | None], None]
 
 GROUP_MAX = 512
 """Writes in one commit: bounds how long the first of them waits for the last."""
-
-_JOBS_FAULT = (sqlite3.IntegrityError, sqlite3.DataError, sqlite3.ProgrammingError)
 
 WAITING_MAX = 65_536
 """Writes that may wait. Beyond, `StoreUnavailable` says so at once."""
 
 
+class Fault(enum.Enum):
+    """Whose an exception of a driver is, before COMMIT was asked."""
+
+    JOB = enum.auto()
+    """The statement's: such as text or a number that has no place in a column."""
+    DATABASE = enum.auto()
+    """The database's: the whole group fails."""
+    PASSING = enum.auto()
+    """The database's, and the same group may pass at once: a deadlock, a connection that had died."""
+
+
+class Doubt(Exception):
+    """A statement of a whole group's did not do what nearly always it does: begin anew, one by one."""
+
+
+class Database(Protocol):
+    """Where one group at a time becomes a transaction."""
+
+    @property
+    def Error(self) -> type[Exception]:  # noqa: N802  A class, as in the drivers.
+        """What the driver raises."""
+        ...
+
+    async def begin(self) -> None:
+        """Begin a transaction."""
+        ...
+
+    async def execute(self, command: str) -> None:
+        """Run SAVEPOINT, ROLLBACK TO or RELEASE."""
+        ...
+
+    async def roll_back(self) -> None:
+        """End the transaction and leave nothing of it. Raises nothing; may be called without one."""
+        ...
+
+    async def commit(self) -> None:
+        """Make the transaction durable."""
+        ...
+
+    @property
+    def queries(self) -> Queries:
+        """The queries, inside the transaction, each answered before the next is asked."""
+        ...
+
+    def together(self) -> AbstractAsyncContextManager[Queries]:
+        """Begin a transaction, and yield queries that may be sent before those before them are answered.
+
+        A row count among them may be a guess, the usual one.
+
+        Raises:
+            Doubt: At the end: a guess was wrong.
+        """
+        ...
+
+    def fault(self, error: Exception) -> Fault:
+        """Say whose an exception is."""
+        ...
+
+    def explain(self, error: Exception) -> StoreError:
+        """Return the error of ours that an exception of the driver means, before COMMIT was asked."""
+        ...
+
+    async def find_out(
+        self, error: Exception, heads: Mapping[AccountId, Head]
+    ) -> StoreError | Verdict:
+        """Say what a failed COMMIT left behind.
+
+        Args:
+            heads: Where the accounts' streams would end.
+        """
+        ...
+
+
+class Verdict(enum.Enum):
+    """What a COMMIT that failed left behind, when that is known."""
+
+    STORED = enum.auto()
+    AGAIN = enum.auto()
+    """The transaction is over, and what it did may be done twice: run the group again."""
+
+
 class Runner(Protocol):
     """Where groups run, one at a time."""
 
-    def run(
-        self, group: Callable[[], StoreError | None], done: Callable[[StoreError | None], None]
-    ) -> None:
+    def run(self, group: Group, done: Done) -> None:
         """Run a group, and call `done` on the event loop with what it returned."""
         ...
 
@@ -67,21 +159,23 @@ class _Job:
 
 
 class GroupCommit:
-    """The one writer of a database.
+    """The one writer of some accounts: on SQLite of all, on Postgres of one.
 
     A failure of a whole group stops the accounts in it, until `readmit`: their later entries were made from
     a state that was never stored.
 
     Args:
-        connection: For writing, in autocommit mode. Only groups use it.
+        database: Where groups are written. Only they use it.
         runner: Where they run.
+        listeners: Told of each commit; `subscribe` adds to it.
     """
 
-    def __init__(self, connection: sqlite3.Connection, runner: Runner) -> None:
-        self._connection = connection
+    def __init__(
+        self, database: Database, runner: Runner, listeners: list[Listener] | None = None
+    ) -> None:
+        self._database = database
         self._runner = runner
-        self._queries = SqliteQueries(connection)
-        self._listeners: list[Listener] = []
+        self._listeners: list[Listener] = [] if listeners is None else listeners
         self._waiting: deque[_Job] = deque()
         self._group: list[_Job] = []
         self._is_scheduled = False
@@ -189,28 +283,16 @@ class GroupCommit:
 
     # --- where the group runs ---------------------------------------------------------------------
 
-    def _commit(self) -> StoreError | None:
+    async def _commit(self) -> StoreError | None:
         """Run the group in one transaction. Returns why nothing of it was stored, if nothing was."""
-        execute = self._connection.execute
-        error: StoreError | None = None
-        try:
-            execute("BEGIN IMMEDIATE")
-            if not self._run_all():
-                execute("ROLLBACK")
-                self._new_heads.clear()
-                execute("BEGIN IMMEDIATE")
-                for job in self._group:
-                    self._run(job)
-        except sqlite3.Error as e:
-            error = store_error(e, "nothing was stored")
-            error.__cause__ = e
-            self._roll_back()
-        else:
-            try:
-                execute("COMMIT")
-            except sqlite3.Error as e:
-                error = self._judge(e)
-                error.__cause__ = e
+        may_repeat = True
+        while True:
+            outcome = await self._try_commit(may_repeat=may_repeat)
+            if outcome is not Verdict.AGAIN:
+                break
+            may_repeat = False
+            self._forget()
+        error = None if outcome is Verdict.STORED else outcome
         if error is None:
             self._heads.update(self._new_heads)
         else:
@@ -218,90 +300,105 @@ class GroupCommit:
         self._new_heads.clear()
         return error
 
-    def _run_all(self) -> bool:
-        """Run the jobs in a row. False: one of them left something that must not stay; begin anew.
+    async def _try_commit(self, *, may_repeat: bool) -> Verdict | StoreError:
+        database = self._database
+        try:
+            if not await self._run_all():
+                await database.roll_back()
+                self._forget()
+                await database.begin()
+                for job in self._group:
+                    await self._run(job)
+        except StoreError as e:
+            await database.roll_back()
+            return e
+        except database.Error as e:
+            fault = database.fault(e)
+            await database.roll_back()
+            if may_repeat and fault is Fault.PASSING:
+                return Verdict.AGAIN
+            error = database.explain(e)
+            error.__cause__ = e
+            return error
+        try:
+            await database.commit()
+        except database.Error as e:
+            outcome = await database.find_out(e, self._new_heads)
+            if isinstance(outcome, StoreError):
+                outcome.__cause__ = e
+            return outcome
+        return Verdict.STORED
+
+    def _forget(self) -> None:
+        """Let the jobs be as if they had never been tried."""
+        self._new_heads.clear()
+        for job in self._group:
+            job.error = job.outcome = None
+
+    async def _run_all(self) -> bool:
+        """Begin, and run the jobs in a row. False: one of them left something that must not stay; begin anew.
 
         Nearly always all of them are stored, and a savepoint for each is a third of the statements.
 
         Raises:
-            sqlite3.Error: The database failed, not a job.
+            Database.Error: The database failed, not a job.
         """
-        for job in self._group:
-            self._try(job)
-            if job.error is not None or isinstance(job.outcome, (KeyTaken, Replayed)):
-                for tried in self._group:
-                    tried.error = tried.outcome = None
+        try:
+            async with self._database.together() as queries:
+                for job in self._group:
+                    await self._try(job, queries)
+                    if job.error is not None or isinstance(job.outcome, (KeyTaken, Replayed)):
+                        return False
+        except Doubt:
+            return False
+        except self._database.Error as e:
+            if self._database.fault(e) is Fault.JOB:
                 return False
+            raise
         return True
 
-    def _run(self, job: _Job) -> None:
+    async def _run(self, job: _Job) -> None:
         """Run one job in a savepoint: what fails here leaves nothing, and the others as they are.
 
         Raises:
-            sqlite3.Error: The database failed, not the job.
+            Database.Error: The database failed, not the job.
         """
-        execute = self._connection.execute
-        execute("SAVEPOINT job")
-        self._try(job)
+        execute = self._database.execute
+        await execute("SAVEPOINT job")
+        await self._try(job, self._database.queries)
         if job.error is not None or isinstance(job.outcome, (KeyTaken, Replayed)):
-            execute("ROLLBACK TO job")
-        execute("RELEASE job")
+            await execute("ROLLBACK TO job")
+        await execute("RELEASE job")
 
-    def _try(self, job: _Job) -> None:
+    async def _try(self, job: _Job, queries: Queries) -> None:
         """Run one job, and remember what came of it.
 
         Raises:
-            sqlite3.Error: The database failed, not the job.
+            Database.Error: The database failed, not the job.
         """
         try:
             if job.entry is not None:
-                self._append(job, job.entry)
+                await self._append(job, job.entry, queries)
             elif job.work is not None:
-                job.outcome = drive(job.work(self._queries))
+                job.outcome = await job.work(queries)
         except (TradegwError, UsageError) as e:
             job.error = e
         except Exception as e:
-            if isinstance(e, sqlite3.DatabaseError) and not isinstance(e, _JOBS_FAULT):
+            if isinstance(e, self._database.Error) and self._database.fault(e) is not Fault.JOB:
                 raise
             # Such as text or a number that has no place in a column.
             job.error = UsageError(f"the database refuses what was to be stored: {e!r}")
             job.error.__cause__ = e
 
-    def _append(self, job: _Job, entry: Entry) -> None:
+    async def _append(self, job: _Job, entry: Entry, queries: Queries) -> None:
         account_id = entry.account_id
         head = self._new_heads.get(account_id) or self._heads.get(account_id)
         if head is None:
-            head = self._read_head(account_id)
-        job.outcome, new_head = drive(writes.append(self._queries, entry, head))
+            row = await queries.find_head(account_id=account_id)
+            head = Head() if row is None else Head(seq=row.seq, hash=row.hash)
+        job.outcome, new_head = await writes.append(queries, entry, head)
         if isinstance(job.outcome, Stored):
             self._new_heads[account_id] = new_head
-
-    def _read_head(self, account_id: AccountId) -> Head:
-        row = drive(self._queries.find_head(account_id=account_id))
-        return Head() if row is None else Head(seq=row.seq, hash=row.hash)
-
-    def _judge(self, error: sqlite3.Error) -> StoreError:
-        """Say what a failed COMMIT left behind, after undoing what can be undone.
-
-        SQLite rolls back by itself when COMMIT fails, and in WAL mode nothing of a transaction counts before
-        its last page is written. A failing fsync comes after that page, though: a power cut would decide
-        whether it was stored. So it would if anything of the transaction still showed.
-        """
-        text = f"COMMIT failed: {error} ({error.sqlite_errorname})"
-        is_undone = False
-        if self._roll_back() and "FSYNC" not in error.sqlite_errorname:
-            with suppress(sqlite3.Error):
-                is_undone = all(
-                    self._read_head(account_id).seq < head.seq
-                    for account_id, head in self._new_heads.items()
-                )
-        return StoreUnavailable(text) if is_undone else CommitUnknown(text)
-
-    def _roll_back(self) -> bool:
-        with suppress(sqlite3.Error):
-            if self._connection.in_transaction:
-                self._connection.execute("ROLLBACK")
-        return not self._connection.in_transaction
 
 
 def _events(job: _Job) -> Sequence[OrderEvent]:
@@ -326,11 +423,9 @@ def _stopped(account_id: AccountId) -> StoreUnavailable:
 class InlineRunner:
     """Runs groups at once. For memory, where nothing waits for a disk."""
 
-    def run(
-        self, group: Callable[[], StoreError | None], done: Callable[[StoreError | None], None]
-    ) -> None:
+    def run(self, group: Group, done: Done) -> None:
         """Run a group, and call `done` before returning."""
-        done(group())
+        done(drive(group()))
 
     def close(self) -> None:
         """Nothing is left to stop."""
@@ -345,9 +440,7 @@ class ThreadRunner:
         self._thread = threading.Thread(target=self._work, name="tradegw-writer", daemon=True)
         self._thread.start()
 
-    def run(
-        self, group: Callable[[], StoreError | None], done: Callable[[StoreError | None], None]
-    ) -> None:
+    def run(self, group: Group, done: Done) -> None:
         """Run a group in the thread, and call `done` on the loop that runs now."""
         self._asked.put((asyncio.get_running_loop(), group, done))
 
@@ -359,13 +452,32 @@ class ThreadRunner:
     def _work(self) -> None:
         while (asked := self._asked.get()) is not None:
             loop, group, done = asked
-            result = group()
+            result = drive(group())
             with suppress(RuntimeError):  # The loop is closed: nobody is left to be told.
                 loop.call_soon_threadsafe(done, result)
 
 
-_Asked = tuple[
-    asyncio.AbstractEventLoop,
-    Callable[[], StoreError | None],
-    Callable[[StoreError | None], None],
-]
+class LoopRunner:
+    """Runs groups on the event loop, where they wait for a server. Nobody who waits can cancel them."""
+
+    def __init__(self) -> None:
+        self._task: asyncio.Task[None] | None = None
+
+    def run(self, group: Group, done: Done) -> None:
+        """Run a group in a task, and call `done` with what it returned."""
+
+        async def run() -> None:
+            try:
+                error = await group()
+            except Exception as e:  # noqa: BLE001  Whoever waits must be told, and the queue go on.
+                _log.critical("a group of writes failed in a way that nobody foresaw", exc_info=e)
+                error = CommitUnknown(f"a defect: {e!r}")
+            done(error)
+
+        self._task = asyncio.get_running_loop().create_task(run(), name="tradegw commit")
+
+    def close(self) -> None:
+        """Nothing is left to stop."""
+
+
+_Asked = tuple[asyncio.AbstractEventLoop, Group, Done]

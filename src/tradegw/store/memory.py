@@ -13,6 +13,7 @@ from tradegw.ports import Clock, Entry, KeyTaken, Replayed, Stored
 from tradegw.store.connections import drive, open_memory
 from tradegw.store.groups import GroupCommit, InlineRunner
 from tradegw.store.migrate import migrate
+from tradegw.store.sqlite_writer import SqliteDatabase
 from tradegw.store.sqlstore import SqlStore, Work
 
 __all__ = ["MemoryStore", "open_memory_store"]
@@ -33,7 +34,7 @@ class MemoryStore(SqlStore):
         self._connection = open_memory()
         migrate(self._connection, SQLITE, to=len(SQLITE), time_ns=clock.time_ns())
         self._queries = SqliteQueries(self._connection)
-        self._group = GroupCommit(self._connection, InlineRunner())
+        self._group = GroupCommit(SqliteDatabase(self._connection), InlineRunner())
         self._is_closed = False
 
     def subscribe(self, listener: Callable[[Sequence[OrderEvent]], None]) -> None:

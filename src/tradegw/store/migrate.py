@@ -1,110 +1,57 @@
-"""Brings a database's schema forwards and back, by the steps of `sql/migrations`."""
+"""The schema of a SQLite database, forwards and back."""
 
 from __future__ import annotations
 
-import re
 import sqlite3
-from collections.abc import Iterator, Sequence
-from importlib.metadata import version
+from collections.abc import Collection, Iterator, Sequence
 
 from tradegw._generated.migrations import Migration
-from tradegw._generated.queries import SchemaMigrationRow, SqliteQueries
-from tradegw.errors import ConfigError, SchemaMismatch
+from tradegw._generated.queries import Queries, SchemaMigrationRow, SqliteQueries
 from tradegw.store.connections import drive
+from tradegw.store.steps import check, read_applied, take_steps
 
 __all__ = ["check", "list_applied", "migrate"]
 
 
 def list_applied(connection: sqlite3.Connection) -> Sequence[SchemaMigrationRow]:
-    """Return the steps that a database has taken; none for an empty one.
-
-    Raises:
-        ConfigError: The database is somebody else's.
-    """
-    tables = {
-        name
-        for (name,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")
-    }
-    if "schema_migration" in tables:
-        return drive(SqliteQueries(connection).list_schema_migrations())
-    if tables:
-        raise ConfigError(
-            f"expected a store of tradegw, or an empty file; found a database with the tables "
-            f"{', '.join(sorted(tables)[:5])}"
-        )
-    return ()
-
-
-def check(applied: Sequence[SchemaMigrationRow], known: Sequence[Migration]) -> None:
-    """Refuse a schema that this release may not run on.
-
-    Raises:
-        SchemaMismatch: The schema states an oldest release that is newer than this one, or lacks steps.
-    """
-    release = version("tradegw")
-    for row in applied:
-        if row.number > len(known) and _parts(row.oldest_release) > _parts(release):
-            raise SchemaMismatch(
-                f"the store's schema is version {row.number} ({row.name}), for tradegw "
-                f"{row.oldest_release} and newer; this is tradegw {release}, which knows version "
-                f"{len(known)}"
-            )
-    if len(applied) < len(known):
-        raise SchemaMismatch(
-            f"the store's schema is version {len(applied)}; tradegw {release} needs version "
-            f"{len(known)}: start the gateway, or run `tradegw migrate`"
-        )
+    """Return the steps that a database has taken; see `steps.read_applied`."""
+    return drive(read_applied(_SqliteSchema(connection)))
 
 
 def migrate(
     connection: sqlite3.Connection, known: Sequence[Migration], *, to: int, time_ns: int
 ) -> Sequence[int]:
-    """Take the steps from where a database stands to version `to`, all in one transaction.
-
-    Returns:
-        The numbers of the steps that were taken, or taken back, in that order.
-
-    Raises:
-        SchemaMismatch: A step that is to be taken back is unknown here.
-    """
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        # Read inside the transaction: another process may have been here first.
-        at = len(list_applied(connection))
-        if max(at, to) > len(known):
-            raise SchemaMismatch(
-                f"expected schema versions up to {len(known)}, which this release knows; "
-                f"asked to go from {at} to {to}"
-            )
-        taken: list[int] = []
-        for migration in known[at:to]:
-            _run(connection, migration.up)
-            drive(
-                SqliteQueries(connection).insert_schema_migration(
-                    number=migration.number,
-                    name=migration.name,
-                    applied_time_ns=time_ns,
-                    oldest_release=migration.oldest_release,
-                )
-            )
-            taken.append(migration.number)
-        for migration in reversed(known[to:at]):
-            if migration.number > 1:  # The first one takes the table itself away.
-                drive(SqliteQueries(connection).delete_schema_migration(number=migration.number))
-            _run(connection, migration.down)
-            taken.append(migration.number)
-        connection.execute("COMMIT")
-    except BaseException:
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
-        raise
-    return taken
+    """Take the steps from where a database stands to version `to`; see `steps.take_steps`."""
+    return drive(take_steps(_SqliteSchema(connection), known, to=to, time_ns=time_ns))
 
 
-def _run(connection: sqlite3.Connection, script: str) -> None:
-    # `executescript` would commit what is open.
-    for statement in _statements(script):
-        connection.execute(statement)
+class _SqliteSchema:
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+        self._queries = SqliteQueries(connection)
+
+    @property
+    def queries(self) -> Queries:
+        return self._queries
+
+    async def list_tables(self) -> Collection[str]:
+        found = self._connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")
+        return {name for (name,) in found}
+
+    async def begin(self) -> None:
+        self._connection.execute("BEGIN IMMEDIATE")
+
+    async def run(self, script: str) -> None:
+        # `executescript` would commit what is open.
+        for statement in _statements(script):
+            self._connection.execute(statement)
+
+    async def commit(self) -> None:
+        self._connection.execute("COMMIT")
+
+    async def roll_back(self) -> None:
+        if self._connection.in_transaction:
+            self._connection.execute("ROLLBACK")
 
 
 def _statements(script: str) -> Iterator[str]:
@@ -118,8 +65,3 @@ def _statements(script: str) -> Iterator[str]:
             statement = ""
     if (statement + rest).strip():
         yield statement + rest
-
-
-def _parts(release: str) -> tuple[int, ...]:
-    # A pre-release counts as its release: 0.2.0rc1 knows what 0.2.0 knows.
-    return tuple(int(part) for part in re.findall(r"\d+", release)[:3])

@@ -25,6 +25,7 @@ from tradegw.store.connections import drive, open_reader, open_writer, store_err
 from tradegw.store.groups import GroupCommit, ThreadRunner
 from tradegw.store.lock import WriterLock
 from tradegw.store.migrate import check, list_applied, migrate
+from tradegw.store.sqlite_writer import SqliteDatabase
 from tradegw.store.sqlstore import SqlStore, Work
 
 __all__ = ["SqliteStore", "migrate_sqlite", "open_sqlite"]
@@ -138,7 +139,7 @@ class SqliteStore(SqlStore):
         self._writer = writer
         self._group: GroupCommit | None = None
         if writer is not None:
-            self._group = GroupCommit(writer, ThreadRunner())
+            self._group = GroupCommit(SqliteDatabase(writer), ThreadRunner())
         self._lock = lock
         self._looker, *pool = readers
         self._pool: queue.SimpleQueue[sqlite3.Connection] = queue.SimpleQueue()

@@ -31,12 +31,12 @@ from tradegw.model import (
 )
 from tradegw.model.lifecycle import apply, record_intent
 from tradegw.ports import AccountRecord, Claim, Entry, Stored, VenueOrderRef
-from tradegw.store import MemoryStore, SqliteStore, open_memory_store, open_sqlite
+from tradegw.store import SqliteStore, SqlStore, open_sqlite, open_store
 
 START_NS = 1_700_000_000_000_000_000
 _NAMES = UUID("b7c1c1de-39a4-4f2b-8a8e-5b0f7c0d9a11")
 
-AnyStore = SqliteStore | MemoryStore
+AnyStore = SqlStore
 
 
 class StillClock:
@@ -196,15 +196,15 @@ def open_file(path: Path) -> Callable[..., SqliteStore]:
     return opens
 
 
-@pytest.fixture(params=["sqlite", "memory"])
-async def store(request: pytest.FixtureRequest, path: Path) -> AsyncIterator[AnyStore]:
+@pytest.fixture(params=["sqlite", "memory", "postgres18", "postgres15"])
+async def store(
+    request: pytest.FixtureRequest, path: Path, postgres_store: Callable[[str], str]
+) -> AsyncIterator[AnyStore]:
     """An empty store of each engine."""
-    clock = StillClock()
-    opened = (
-        open_memory_store(clock=clock)
-        if request.param == "memory"
-        else open_sqlite(path, clock=clock)
-    )
+    url = {"memory": "memory://", "sqlite": f"sqlite:///{path}"}.get(request.param)
+    if url is None:
+        url = postgres_store(request.param)
+    opened = await open_store(url, clock=StillClock())
     yield opened
     await opened.close()
 

@@ -55,6 +55,7 @@ from tradegw.store import (
 from tradegw.store.connections import open_writer
 from tradegw.store.groups import GroupCommit, InlineRunner
 from tradegw.store.migrate import list_applied, migrate
+from tradegw.store.sqlite_writer import SqliteDatabase
 
 OpenFile = Callable[..., SqliteStore]
 
@@ -282,7 +283,7 @@ def test_a_directory_in_the_files_place(path: Path, open_file: OpenFile) -> None
         ("sqlite:///", "sqlite:///FILE"),
         ("sqlite://x.db", "sqlite:///FILE"),
         ("mysql://x", "mysql://x"),
-        ("postgresql:///tradegw", "not yet"),
+        ("postgresql://x?colour=red", "libpq cannot read"),
     ],
 )
 async def test_urls_that_name_no_store(url: str, told: str) -> None:
@@ -505,7 +506,7 @@ async def test_a_commit_that_fails_is_unknown_unless_it_is_undone(
     connection = sqlite3.connect(path, isolation_level=None, factory=_Fragile)
     try:
         migrate(connection, SQLITE, to=len(SQLITE), time_ns=1)
-        group = GroupCommit(connection, InlineRunner())
+        group = GroupCommit(SqliteDatabase(connection), InlineRunner())
         record = Desk.record_of("paper")
         await group.write(lambda q: writes.put_account(q, record))
         desk = Desk(None, record)  # type: ignore[arg-type]

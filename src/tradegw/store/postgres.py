@@ -1,0 +1,248 @@
+"""A store in Postgres: a transaction for each account's waiting entries, accounts beside each other.
+
+Its schema is made and moved by `tradegw migrate`, as a role that may; this runs as one that may not.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, TypeVar
+
+import psycopg
+from psycopg import AsyncRawCursor
+from psycopg.rows import tuple_row
+from psycopg_pool import AsyncConnectionPool, PoolClosed
+
+from tradegw._generated.migrations import POSTGRES
+from tradegw.errors import StoreError, StoreInUse, StoreUnavailable, UsageError
+from tradegw.model import AccountId, OrderEvent
+from tradegw.ports import Entry, KeyTaken, Replayed, Stored
+from tradegw.store.groups import GroupCommit, Listener, LoopRunner
+from tradegw.store.postgres_connections import (
+    Connection,
+    FreshCursors,
+    connect,
+    conninfo_of,
+    prepare,
+    queries_on,
+    run,
+    store_error,
+)
+from tradegw.store.postgres_lock import GatewayLock
+from tradegw.store.postgres_schema import PostgresSchema
+from tradegw.store.postgres_writer import PostgresDatabase
+from tradegw.store.sqlstore import SqlStore, Work
+from tradegw.store.steps import check, read_applied
+
+__all__ = ["CONNECTIONS", "PostgresStore", "open_postgres"]
+
+_log = logging.getLogger(__name__)
+
+ResultT = TypeVar("ResultT")
+
+CONNECTIONS = 10
+_TAKE_TIMEOUT_S = 5.0
+"""How long a write or a read waits for a connection. Then the store is away."""
+
+_RECONNECT_S = 2.0
+"""The pool's own attempts end soon, and whoever wants a connection begins anew: its pauses would grow."""
+
+
+async def open_postgres(
+    url: str, *, connections: int = CONNECTIONS, read_only: bool = False
+) -> PostgresStore:
+    """Open a store in Postgres, whose schema must be one that this release runs on.
+
+    Args:
+        url: libpq's, with all that libpq knows: several hosts, TLS, timeouts.
+        connections: The most to open, beside the one that holds the lock.
+        read_only: Read beside whoever writes, on any server.
+
+    Raises:
+        ConfigError: The URL is wrong, the database is another program's, the server is older than 15, or
+            `synchronous_commit` is below `on`.
+        StoreInUse: Another gateway serves the store.
+        SchemaMismatch: It is for another release, or was never made.
+        StoreUnavailable: The server cannot be reached, or does not let us in.
+    """
+    lock = None if read_only else GatewayLock(url)
+    if lock is not None:
+        await lock.take()
+    try:
+        connection = await connect(url, read_only=read_only)
+        try:
+            check(await read_applied(PostgresSchema(connection)), POSTGRES)
+        except psycopg.Error as e:
+            raise store_error(e, "the store cannot be read") from e
+        finally:
+            await connection.close()
+        pool = _Pool(url, lock, size=connections, read_only=read_only)
+        await pool.open()
+    except BaseException:
+        if lock is not None:
+            await lock.release()
+        raise
+    return PostgresStore(pool, lock)
+
+
+class PostgresStore(SqlStore):
+    """A store in Postgres. Made by `open_postgres`.
+
+    Its methods belong to one event loop.
+    """
+
+    def __init__(self, pool: _Pool, lock: GatewayLock | None) -> None:
+        super().__init__()
+        self._pool = pool
+        self._lock = lock
+        self._listeners: list[Listener] = []
+        self._groups: dict[AccountId | None, GroupCommit] = {}
+
+    def subscribe(self, listener: Callable[[Sequence[OrderEvent]], None]) -> None:
+        """Call `listener` with the events of each commit."""
+        self._check_writing()
+        self._listeners.append(listener)
+
+    def readmit(self, account_id: AccountId) -> None:
+        """Take entries of an account again, after a commit that it was part of failed."""
+        self._group(account_id).readmit(account_id)
+
+    async def append(self, entry: Entry) -> Stored | KeyTaken | Replayed:
+        """Store an entry, durably, whole or not at all."""
+        return await self._group(entry.account_id).append(entry)
+
+    async def close(self) -> None:
+        """Finish what was appended, and let go of the store. Safe to call twice."""
+        if self._pool.is_closing:
+            return
+        self._pool.is_closing = True
+        for group in self._groups.values():
+            await group.close()
+        await self._pool.close()
+        if self._lock is not None:
+            await self._lock.release()
+
+    async def _write(self, work: Work[ResultT]) -> ResultT:
+        return await self._group(None).write(work)
+
+    async def _look(self, work: Work[ResultT]) -> ResultT:
+        return await self._read(work)
+
+    async def _read(self, work: Work[ResultT]) -> ResultT:
+        if self._pool.is_closing:
+            raise UsageError("the store is closed")
+        try:
+            async with self._pool.reading() as connection:
+                return await work(queries_on(FreshCursors(connection)))
+        except psycopg.Error as e:
+            raise store_error(e, "the store cannot be read") from e
+
+    def _group(self, account_id: AccountId | None) -> GroupCommit:
+        """Return who writes an account; None: who writes small facts beside the orders."""
+        self._check_writing()
+        group = self._groups.get(account_id)
+        if group is None:
+            group = GroupCommit(PostgresDatabase(self._pool), LoopRunner(), self._listeners)
+            self._groups[account_id] = group
+        return group
+
+    def _check_writing(self) -> None:
+        if self._pool.is_closing:
+            raise UsageError("the store is closed")
+        if self._lock is None:
+            raise UsageError("the store was opened for reading")
+
+
+class _Pool:
+    """The store's connections. Readers get half of them, so that they keep no writer waiting."""
+
+    def __init__(self, url: str, lock: GatewayLock | None, *, size: int, read_only: bool) -> None:
+        self.is_closing = False
+        self._lock = lock
+        self._read_only = read_only
+        self._readers = asyncio.Semaphore(max(1, size if read_only else size // 2))
+        self._failure: Exception | None = None
+        self._pool: AsyncConnectionPool[Connection] = AsyncConnectionPool(
+            conninfo_of(url, read_only=read_only),
+            kwargs={
+                "autocommit": True,
+                "cursor_factory": AsyncRawCursor,
+                "row_factory": tuple_row,
+            },
+            min_size=1,
+            max_size=max(2, size),
+            open=False,
+            configure=self._configure,
+            timeout=_TAKE_TIMEOUT_S,
+            reconnect_timeout=_RECONNECT_S,
+        )
+
+    async def open(self) -> None:
+        await self._pool.open()
+        await self.give_back(await self._take())
+
+    async def close(self) -> None:
+        await self._pool.close()
+
+    async def take(self) -> Connection:
+        """Return a connection for writing.
+
+        Raises:
+            StoreError: There is none.
+        """
+        return await self._take()
+
+    async def give_back(self, connection: Connection) -> None:
+        await self._pool.putconn(connection)
+
+    async def weed(self) -> None:
+        try:
+            await self._pool.check()
+        except psycopg.Error as e:
+            _log.debug("looking through the connections: %s", e)
+
+    @asynccontextmanager
+    async def reading(self) -> AsyncGenerator[Connection]:
+        """Yield a connection in a snapshot, in a pipeline: it begins with the first question."""
+        async with self._readers:
+            connection = await self._take()
+            is_whole = False
+            try:
+                async with connection.pipeline():
+                    await run(connection, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+                    yield connection
+                    await run(connection, "COMMIT")
+                is_whole = True
+            finally:
+                if not is_whole:
+                    # Cancelled or failed, at any point of a pipeline: cheaper to replace than to mend.
+                    await connection.close()
+                await self.give_back(connection)
+
+    async def _take(self) -> Connection:
+        try:
+            return await self._pool.getconn()
+        except PoolClosed as e:
+            raise StoreUnavailable("the store is closed") from e
+        except psycopg.OperationalError as e:
+            failure = self._failure
+            if isinstance(failure, StoreInUse):
+                raise StoreInUse(str(failure)) from failure
+            raise StoreUnavailable(
+                f"no connection to the store within {_TAKE_TIMEOUT_S:g} s"
+                + (f": {' '.join(str(failure).split())}" if failure else "")
+            ) from e
+
+    async def _configure(self, connection: Any) -> None:
+        try:
+            await prepare(connection, read_only=self._read_only)
+            if self._lock is not None:
+                await self._lock.join(connection)
+        except BaseException as e:
+            self._failure = e if isinstance(e, (StoreError, psycopg.Error)) else None
+            await connection.close()
+            raise
+        self._failure = None

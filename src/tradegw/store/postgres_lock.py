@@ -1,0 +1,124 @@
+"""One gateway for each store in Postgres: two advisory locks, until accounts have leases of their own.
+
+The gateway's watch connection holds the first lock for as long as it lives. Every connection that writes
+holds the second one, shared with its own kind. A gateway that starts takes the first, then waits until nobody
+holds the second: what a dead gateway's connections had under way is over before anything is read.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from psycopg import errors
+
+from tradegw.errors import StoreInUse
+from tradegw.store.postgres_connections import Connection, connect
+
+__all__ = ["GatewayLock"]
+
+_GATEWAY = 0x7470_6701
+_WRITERS = 0x7470_6702
+"""The first of two numbers; the second is the schema's, so that a database may hold several stores."""
+
+
+class GatewayLock:
+    """Held from `take` to `release`. Its methods belong to one event loop."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._watch: Connection | None = None
+        self._retaking = asyncio.Lock()
+
+    async def take(self) -> None:
+        """Become the store's one gateway.
+
+        Raises:
+            StoreInUse: Another process is.
+            ConfigError, StoreUnavailable: As `connect`.
+        """
+        watch = await connect(self._url, read_only=False)
+        try:
+            await self._lock(watch)
+        except BaseException:
+            await watch.close()
+            raise
+        self._watch = watch
+
+    async def join(self, connection: Connection) -> None:
+        """Let a connection write: it is seen by whoever wants to be the gateway next.
+
+        Raises:
+            StoreInUse: Another process became the gateway while we had no connection.
+        """
+        await connection.execute(
+            "SELECT pg_advisory_lock_shared($1::int, hashtext(current_schema()))", (_WRITERS,)
+        )
+        async with self._retaking:
+            if await self._is_held(connection):
+                return
+            # The watch connection broke, as all do when the server restarts. If another process was faster,
+            # it waits for this connection to go.
+            await self.release()
+            watch = await connect(self._url, read_only=False)
+            try:
+                await _try_lock(watch)
+            except BaseException:
+                await watch.close()
+                raise
+            self._watch = watch
+
+    async def release(self) -> None:
+        """Let go."""
+        if self._watch is not None:
+            watch, self._watch = self._watch, None
+            await watch.close()
+
+    async def _is_held(self, connection: Connection) -> bool:
+        if self._watch is None or self._watch.closed:
+            return False
+        cursor = await connection.execute(
+            """
+            SELECT 1 FROM pg_locks
+            WHERE locktype = 'advisory' AND granted AND classid = $1 AND pid = $2
+            AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+            """,
+            (_GATEWAY, self._watch.info.backend_pid),
+        )
+        return await cursor.fetchone() is not None
+
+    async def _lock(self, watch: Connection) -> None:
+        await _try_lock(watch)
+        try:
+            await watch.execute(
+                "SELECT pg_advisory_lock($1::int, hashtext(current_schema()))", (_WRITERS,)
+            )
+        except errors.LockNotAvailable as e:
+            who = await _who(watch, _WRITERS)
+            raise StoreInUse(f"connections of an earlier gateway{who} still write the store") from e
+        await watch.execute(
+            "SELECT pg_advisory_unlock($1::int, hashtext(current_schema()))", (_WRITERS,)
+        )
+
+
+async def _try_lock(watch: Connection) -> None:
+    cursor = await watch.execute(
+        "SELECT pg_try_advisory_lock($1::int, hashtext(current_schema()))", (_GATEWAY,)
+    )
+    if await cursor.fetchone() != (True,):
+        who = await _who(watch, _GATEWAY)
+        raise StoreInUse(f"another gateway{who} serves the store; a store has one gateway")
+
+
+async def _who(connection: Connection, lock: int) -> str:
+    cursor = await connection.execute(
+        """
+        SELECT a.application_name, a.client_addr::text
+        FROM pg_locks AS l JOIN pg_stat_activity AS a ON a.pid = l.pid
+        WHERE l.locktype = 'advisory' AND l.granted AND l.classid = $1
+        AND l.pid <> pg_backend_pid() AND a.datname = current_database()
+        """,
+        (lock,),
+    )
+    row = await cursor.fetchone()
+    # Roles do not see each other's names.
+    return "" if row is None or not row[0] else f" ({row[0]} at {row[1] or 'this machine'})"
