@@ -73,10 +73,18 @@ class StoreConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """`[store]`.
 
     Attributes:
-        url: `sqlite:///FILE` (relative to the working directory), `sqlite:////ABSOLUTE`, or `memory://`.
+        url: `sqlite:///FILE` (relative to the working directory), `sqlite:////ABSOLUTE`,
+            `postgresql://...` with all that libpq knows, or `memory://`.
+        connections: The most that a gateway opens to Postgres, beside the one that holds its lock.
     """
 
     url: str = "sqlite:///tradegw.db"
+    connections: Annotated[int, msgspec.Meta(ge=2, le=1000)] = 10
+
+    @property
+    def shown_url(self) -> str:
+        """The URL without its password."""
+        return re.sub(r"(//[^/@]*?:|[?&]password=)[^@&]*", r"\1***", self.url)
 
 
 class ServerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -18,7 +18,7 @@ from tradegw.gateway.record import find_running, has_record
 from tradegw.gateway.schema import check_schema
 from tradegw.plugins import Plugins, load_plugins
 from tradegw.ports import Clock
-from tradegw.store import sqlite_path
+from tradegw.store import is_postgres, sqlite_path
 from tradegw.venue import (
     ExpiryKind,
     FetchBalances,
@@ -79,7 +79,7 @@ async def examine(config: Config, *, venue: str | None = None) -> AsyncIterator[
     plugins = load_plugins()
     for finding in _plugins(plugins):
         yield finding
-    for finding in _store(config):
+    for finding in await _store(config):
         yield finding
     # Nothing of ours is kept of this, and nothing that a running gateway keeps is touched.
     detached = replace(config, store=StoreConfig(url="memory://"))
@@ -102,8 +102,26 @@ def _plugins(plugins: Plugins) -> Sequence[Finding]:
     ]
 
 
-def _store(config: Config) -> Sequence[Finding]:
-    url, path = config.store.url, sqlite_path(config.store.url)
+async def _server(config: Config) -> Sequence[Finding]:
+    from tradegw.store.postgres_connections import tell_durability
+
+    found: list[Finding] = []
+    for check, look in (
+        ("durable", tell_durability(config.store.url)),
+        ("schema", check_schema(config)),
+    ):
+        try:
+            verdict, detail = Verdict.OK, await look or "it fits this release"
+        except (StoreError, ConfigError) as e:
+            verdict, detail = Verdict.PROBLEM, str(e)
+        found.append(Finding(subject="store", check=check, verdict=verdict, detail=detail))
+    return found
+
+
+async def _store(config: Config) -> Sequence[Finding]:
+    url, path = config.store.shown_url, sqlite_path(config.store.url)
+    if is_postgres(config.store.url):
+        return await _server(config)
     if path is None:
         return [
             Finding(
@@ -116,7 +134,7 @@ def _store(config: Config) -> Sequence[Finding]:
     found: list[Finding] = []
     if has_record(config):
         try:
-            check_schema(config)
+            await check_schema(config)
             verdict, detail = Verdict.OK, f"{url} fits this release"
         except StoreError as e:
             verdict, detail = Verdict.PROBLEM, str(e)

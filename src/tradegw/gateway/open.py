@@ -25,7 +25,7 @@ from tradegw.gateway.secrets import SameSecrets
 from tradegw.model import AccountName
 from tradegw.plugins import Plugins, load_plugins
 from tradegw.ports import Clock, Store
-from tradegw.store import open_store, sqlite_path
+from tradegw.store import is_postgres, open_store, sqlite_path
 from tradegw.venue import Feedback, Venue
 
 __all__ = ["RunningGateway", "open_gateway", "plan_accounts", "run_gateway", "wait_ready"]
@@ -173,7 +173,7 @@ async def run_gateway(
                 await clock.sleep(delay_s)
                 delay_s = min(delay_s * 2, STORE_RETRY_MAX_S)
                 try:
-                    await attach(await open_store(config.store.url, clock=clock))
+                    await attach(await _open_store(config, clock))
                 except TradegwError as e:
                     log.warning("the store is away, trying again: %s", e)
                     gateway.detach(f"the store is away: {e}")
@@ -183,7 +183,7 @@ async def run_gateway(
         opener: asyncio.Task[None] | None = None
         try:
             try:
-                await attach(await open_store(config.store.url, clock=clock))
+                await attach(await _open_store(config, clock))
             except StoreUnavailable as e:
                 if not wait_for_store:
                     raise
@@ -261,10 +261,23 @@ async def _uncancelled(work: Any) -> None:
         raise cancelled
 
 
+async def _open_store(config: Config, clock: Clock) -> Store:
+    """Open the store that a gateway writes."""
+    return await open_store(config.store.url, clock=clock, connections=config.store.connections)
+
+
 def _publish(store: Store, addresses: Mapping[str, str]) -> None:
     publish = getattr(store, "publish_addresses", None)
     if publish is not None and addresses:
         publish(dict(addresses))
+
+
+def _data_dir(url: str) -> str:
+    """Return where venues keep files; empty where nothing is kept."""
+    if is_postgres(url):
+        return str(Path.cwd())
+    file = sqlite_path(url)
+    return "" if file is None else str(file.parent.absolute())
 
 
 def plan_accounts(config: Config, plugins: Plugins, clock: Clock) -> list[AccountPlan]:
@@ -277,8 +290,7 @@ def plan_accounts(config: Config, plugins: Plugins, clock: Clock) -> list[Accoun
     secrets = plugins.secret_sources()
     tag = gateway_tag(config.gateway.name)
     credentials = SameSecrets()
-    file = sqlite_path(config.store.url)
-    data_dir = "" if file is None else str(file.parent.absolute())
+    data_dir = _data_dir(config.store.url)
     plans: list[AccountPlan] = []
     for account in config.accounts.values():
         venue = config.venues[account.venue]

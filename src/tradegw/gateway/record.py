@@ -28,7 +28,7 @@ from tradegw.model import (
     VenueOrderId,
 )
 from tradegw.ports import AccountRecord, EventFilter, Head, Problem, Store
-from tradegw.store import LockHolder, open_store, read_lock, sqlite_path
+from tradegw.store import LockHolder, is_postgres, open_store, read_lock, sqlite_path
 
 __all__ = ["Record", "find_running", "has_record", "open_record"]
 
@@ -36,13 +36,18 @@ _PAGE_MAX = 1000
 
 
 def find_running(config: Config) -> LockHolder | None:
-    """Return the process that writes the configured store now, with its addresses; None when none does."""
+    """Return the process that writes the configured file now, with its addresses; None when none does.
+
+    Who writes a store in Postgres may be anywhere: its address is configured, or named by the caller.
+    """
     path = sqlite_path(config.store.url)
     return None if path is None else read_lock(path)
 
 
 def has_record(config: Config) -> bool:
-    """Whether the configured store is a file that exists, and so can be read without a gateway."""
+    """Whether the configured store can be read without a gateway: in Postgres, or a file that exists."""
+    if is_postgres(config.store.url):
+        return True
     path = sqlite_path(config.store.url)
     return path is not None and path.is_file()
 

@@ -25,6 +25,7 @@ __all__ = [
     "queries_on",
     "run",
     "store_error",
+    "tell_durability",
 ]
 
 Connection = AsyncConnection[TupleRow]
@@ -120,6 +121,27 @@ async def prepare(connection: Connection, *, read_only: bool) -> None:
             f"role has it at {row and row[0]}, and would lose orders that it confirmed",
             reason="SYNCHRONOUS_COMMIT_OFF",
         )
+
+
+async def tell_durability(url: str) -> str:
+    """Say what the server does with what it confirmed.
+
+    Raises:
+        ConfigError, StoreUnavailable: As `connect`.
+    """
+    connection = await connect(url, read_only=False)
+    try:
+        cursor = await connection.execute(
+            "SELECT current_setting('synchronous_commit'), current_setting('synchronous_standby_names')"
+        )
+        row = await cursor.fetchone()
+    except psycopg.Error as e:
+        raise store_error(e, "the store cannot be used") from e
+    finally:
+        await connection.close()
+    assert row is not None
+    standbys = f"confirmed by {row[1]}" if row[1] else "by no standby: promoting one loses orders"
+    return f"synchronous_commit = {row[0]}, {standbys}"
 
 
 class FreshCursors:

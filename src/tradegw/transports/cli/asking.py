@@ -104,7 +104,7 @@ async def find_target(asking: Asking, config: Config | None = None) -> str:
         # It may be starting, and tell in a moment.
         if time.monotonic() > ends:
             raise Unavailable(
-                f"process {running.pid} writes {config.store.url} and has no gRPC door: an embedded "
+                f"process {running.pid} writes {config.store.shown_url} and has no gRPC door: an embedded "
                 "gateway takes orders from its own program alone",
                 reason="NO_GATEWAY",
             )
@@ -156,7 +156,7 @@ async def connected(asking: Asking, config: Config | None = None) -> AsyncGenera
 
 @asynccontextmanager
 async def reading(asking: Asking) -> AsyncGenerator[Gateway | Record]:
-    """Give somebody who knows the record: the gateway, or the stored file where no gateway writes it."""
+    """Give somebody who knows the record: the gateway, or the record where none is known to write it."""
     if asking.named_target is None:
         config = load_config(asking.config)
         running = find_running(config)

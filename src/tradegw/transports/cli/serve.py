@@ -152,7 +152,7 @@ class _Stop:
 
 def _announce(config: Config, addresses: Mapping[str, str], *, as_json: bool) -> None:
     if as_json:
-        print_json({**addresses, "pid": os.getpid(), "store": config.store.url})
+        print_json({**addresses, "pid": os.getpid(), "store": config.store.shown_url})
         return
     from tradegw.gateway.config import ServerConfig
 
@@ -164,7 +164,7 @@ def _announce(config: Config, addresses: Mapping[str, str], *, as_json: bool) ->
         "",
         f"  gRPC      {addresses['grpc']}",
         f"  HTTP      http://{addresses['http']}  (/healthz /readyz /metrics /orders/count)",
-        f"  store     {config.store.url}",
+        f"  store     {config.store.shown_url}",
         f"  accounts  {accounts}",
         "",
     ]

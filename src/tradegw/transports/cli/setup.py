@@ -136,7 +136,8 @@ def _settings(config: Config) -> Iterator[tuple[str, Any]]:
     for section in ("gateway", "store", "server", "log"):
         struct = getattr(config, section)
         for name in struct.__struct_fields__:
-            yield f"{section}.{name}", getattr(struct, name)
+            shown = getattr(struct, f"shown_{name}", None)
+            yield f"{section}.{name}", getattr(struct, name) if shown is None else shown
     for kind in ("venues", "accounts"):
         for name, entry in getattr(config, kind).items():
             for field in fields(entry):
@@ -170,7 +171,7 @@ def _plain(value: Any) -> str:
     return value if isinstance(value, str) else repr(value)
 
 
-def migrate_status(*, config: Path | None = None, json: Json = False) -> None:
+async def migrate_status(*, config: Path | None = None, json: Json = False) -> None:
     """Show which schema migrations the store has taken.
 
     For example:
@@ -180,7 +181,7 @@ def migrate_status(*, config: Path | None = None, json: Json = False) -> None:
     Args:
         config: Configuration that tells where the store is.
     """
-    steps = list_steps(load_config(config))
+    steps = await list_steps(load_config(config))
     if json:
         print_json({"steps": steps})
         return
@@ -200,7 +201,7 @@ def migrate_status(*, config: Path | None = None, json: Json = False) -> None:
     )
 
 
-def migrate_check(*, config: Path | None = None) -> None:
+async def migrate_check(*, config: Path | None = None) -> None:
     """Say whether this release can run on the store. Exits with 5 when it cannot.
 
     For example:
@@ -210,35 +211,49 @@ def migrate_check(*, config: Path | None = None) -> None:
     Args:
         config: Configuration that tells where the store is.
     """
-    check_schema(load_config(config))
+    await check_schema(load_config(config))
     console().print("the store's schema is one that this release runs on", style="green")
 
 
-def migrate_up(*, config: Path | None = None, to: int | None = None, json: Json = False) -> None:
-    """Take the store's schema forwards, while no gateway runs on it. `serve` does so by itself.
+async def migrate_up(
+    *,
+    config: Path | None = None,
+    to: int | None = None,
+    grant_to: str | None = None,
+    json: Json = False,
+) -> None:
+    """Take the store's schema forwards.
+
+    A file's while no gateway runs on it; `serve` does so by itself. In Postgres as the role that owns the
+    tables: gateways run as another, and never change them.
 
     For example:
 
         tradegw migrate up
 
+        TRADEGW__STORE__URL=postgresql://owner@db/tradegw tradegw migrate up --grant-to tradegw_gateway
+
     Args:
         config: Configuration that tells where the store is.
         to: Up to this migration. Default: the newest that this release knows.
+        grant_to: Role in Postgres that is given what a gateway needs of the tables, and no more.
     """
     settings = load_config(config)
-    at = _version(settings)
+    at = await _version(settings)
     if to is not None and to < at:
         raise ConfigError(
             f"the store's schema is version {at}; `migrate down` goes back to {to}",
             reason="INVALID_FIELD",
         )
-    _report(move_schema(settings, to), "taken", as_json=json)
+    _report(await move_schema(settings, to, grant_to=grant_to), "taken", as_json=json)
 
 
-def migrate_down(
+async def migrate_down(
     *, to: int, config: Path | None = None, yes: bool = False, json: Json = False
 ) -> None:
-    """Take the store's schema back, while no gateway runs on it. What later steps added is lost.
+    """Take the store's schema back. What later steps added is lost.
+
+    A file's while no gateway runs on it; in Postgres while none of a newer release does.
 
     For example:
 
@@ -247,10 +262,10 @@ def migrate_down(
     Args:
         to: Back to this migration. 0 removes every table, and the record with them.
         config: Configuration that tells where the store is.
-        yes: Needed, because this deletes: make a copy of the file first.
+        yes: Needed, because this deletes: make a copy of the store first.
     """
     settings = load_config(config)
-    at = _version(settings)
+    at = await _version(settings)
     if not 0 <= to <= at:
         raise ConfigError(
             f"the store's schema is version {at}; --to is 0 to {at}, found {to}",
@@ -258,14 +273,15 @@ def migrate_down(
         )
     if not yes:
         raise ConfigError(
-            "going back deletes what later versions stored: copy the file, then add --yes",
+            "going back deletes what later versions stored: copy the store, then add --yes",
             reason="NOT_CONFIRMED",
         )
-    _report(move_schema(settings, to), "taken back", as_json=json)
+    _report(await move_schema(settings, to), "taken back", as_json=json)
 
 
-def _version(config: Config) -> int:
-    return max((s.number for s in list_steps(config) if s.applied_time_ns is not None), default=0)
+async def _version(config: Config) -> int:
+    steps = await list_steps(config)
+    return max((s.number for s in steps if s.applied_time_ns is not None), default=0)
 
 
 def _report(numbers: Any, done: str, *, as_json: bool) -> None:

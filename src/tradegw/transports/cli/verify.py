@@ -63,7 +63,7 @@ async def verify(
     if json:
         print_json({"ok": not problems, "accounts": accounts, "problems": problems})
     else:
-        _show(settings.store.url, accounts, problems, anchor)
+        _show(settings.store.shown_url, accounts, problems, anchor)
     return ExitCode.REFUSED if problems else ExitCode.OK
 
 
