@@ -124,7 +124,7 @@ class Positions:
             lag_ns=int(venue.account.capabilities.visibility_lag_s * NS_PER_S),
         )
         # Before anybody is alarmed, the fills are read: they may be all that was missed.
-        account.touched |= fresh
+        account.touched.update(dict.fromkeys(fresh, account.venue_now().time_ns))
         self._tell(unexplained)
 
     async def _count_new(self) -> bool:
