@@ -1,0 +1,485 @@
+"""The life of a store in Postgres: one gateway, cut commits, restarts, roles, its schema moved."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+
+import psycopg
+import pytest
+
+from tests.integration.store.conftest import Desk, StillClock, a_trade, all_events, an_order
+from tests.postgres_proxy import Cut, Proxy, proxy_to
+from tests.postgres_servers import NAMES, Server, make_store
+from tradegw._generated.migrations import POSTGRES
+from tradegw.errors import (
+    ConfigError,
+    SchemaMismatch,
+    StoreError,
+    StoreInUse,
+    StoreUnavailable,
+    UsageError,
+)
+from tradegw.model import Halt, OrderId
+from tradegw.ports import Stored
+from tradegw.store import open_store, postgres, postgres_connections
+from tradegw.store.postgres import PostgresStore, open_postgres
+from tradegw.store.postgres_schema import list_applied_postgres, migrate_postgres
+
+
+@pytest.fixture(params=NAMES)
+def url(request: pytest.FixtureRequest, postgres_store: Callable[[str], str]) -> str:
+    """An empty store on each server."""
+    return postgres_store(request.param)
+
+
+@pytest.fixture
+def one_url(postgres_store: Callable[[str], str]) -> str:
+    """An empty store where the version does not matter."""
+    return postgres_store(NAMES[0])
+
+
+@pytest.fixture
+def own_database(postgres_server: Callable[[str], Server]) -> Iterator[str]:
+    """An empty database, for what cannot be taken back."""
+    with postgres_server(NAMES[0]).database() as made:
+        yield made
+
+
+def run(url: str, *statements: str) -> None:
+    """Run statements as somebody who may do everything."""
+    with psycopg.connect(url, autocommit=True) as connection:
+        for statement in statements:
+            connection.execute(statement.encode())
+
+
+def count(url: str, what: str) -> int:
+    with psycopg.connect(url) as connection:
+        row = connection.execute(f"SELECT count(*) FROM {what}".encode()).fetchone()
+        assert row is not None
+        return int(row[0])
+
+
+async def no_problems(store: Any) -> None:
+    assert [problem async for problem in store.verify()] == []
+
+
+# --- who may write --------------------------------------------------------------------------------
+
+
+async def test_a_store_has_one_gateway(url: str) -> None:
+    first = await open_postgres(url)
+    with pytest.raises(StoreInUse, match=r"another gateway \(tradegw \d+ at .*\) serves"):
+        await open_postgres(url)
+    reader = await open_postgres(url, read_only=True)
+    order = await (await Desk.open(first)).place("c1")
+    assert await reader.find_order(order.order_id) == order
+    for refused in (reader.subscribe, reader.readmit):
+        with pytest.raises(UsageError, match="for reading"):
+            refused(lambda _: None)  # type: ignore[arg-type]
+    await reader.close()
+    await first.close()
+    await first.close()
+    second = await open_postgres(url)
+    assert await second.find_order(order.order_id) == order
+    await second.close()
+
+
+async def test_what_a_dead_gateway_had_under_way_is_over_before_the_next_reads(
+    one_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its watch is gone, and one of its connections still writes."""
+    monkeypatch.setattr(postgres_connections, "_LIMITS", "SET lock_timeout = '300ms'")
+    first = await open_postgres(one_url)
+    _terminate_watch(one_url)
+    with pytest.raises(StoreInUse, match="earlier gateway"):
+        await open_postgres(one_url)
+    await first.close()
+    await (await open_postgres(one_url)).close()
+
+
+def _terminate_watch(url: str) -> None:
+    run(
+        url,
+        """
+        SELECT pg_terminate_backend(l.pid, 5000) FROM pg_locks AS l
+        WHERE l.locktype = 'advisory' AND l.mode = 'ExclusiveLock'
+        AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+        """,
+    )
+
+
+async def test_a_gateway_that_lost_every_connection_goes_on(url: str) -> None:
+    store = await open_postgres(url)
+    desk = await Desk.open(store)
+    order = await desk.place("c1")
+    _terminate_all(url)
+    for i in range(3):
+        await desk.place(f"d{i}")
+    filled = await desk.report(order, a_trade(order, "t1"))
+    assert filled.seq == 5
+    with pytest.raises(StoreInUse):
+        await open_postgres(url)
+    await no_problems(store)
+    await store.close()
+
+
+def _terminate_all(url: str) -> None:
+    run(
+        url,
+        "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity "
+        "WHERE datname = current_database() AND pid <> pg_backend_pid()",
+    )
+
+
+async def test_a_gateway_whose_place_was_taken_writes_no_more(
+    one_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(postgres, "_TAKE_TIMEOUT_S", 0.5)
+    first = await open_postgres(one_url)
+    desk = await Desk.open(first)
+    await desk.place("c1")
+    async with proxy_to(one_url) as proxy:
+        # Its connections die, and another gateway is faster than its next write.
+        _terminate_all(one_url)
+        second = await open_postgres(proxy.url)
+        with pytest.raises(StoreError) as raised:
+            await desk.place("c2")
+        assert isinstance(raised.value, StoreInUse)
+        other = await Desk.open(second)
+        assert (await other.place("c2")).seq == 2
+        await second.close()
+    await first.close()
+
+
+async def test_a_write_by_somebody_else_stops_the_account(one_url: str) -> None:
+    """Our numbers are used: what the engine remembers is out of date, whoever wrote."""
+    store = await open_postgres(one_url)
+    desk = await Desk.open(store)
+    await desk.place("c1")
+    run(
+        one_url,
+        "INSERT INTO order_event (account_id, seq, event_type, time_ns, payload, prev_hash, hash) "
+        f"VALUES ('{desk.account_id}', 2, 'HISTORY_GAP', 0, '', '', '')",
+    )
+    with pytest.raises(StoreUnavailable, match="order_event_pkey"):
+        await desk.place("c2")
+    with pytest.raises(StoreUnavailable, match="read anew"):
+        await desk.place("c2")
+    store.readmit(desk.account_id)
+    assert (await desk.place("c2")).seq == 3
+    await store.close()
+
+
+# --- what cannot be opened ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("level", ["off", "local", "remote_write"])
+async def test_a_server_that_would_lose_orders_is_refused(own_database: str, level: str) -> None:
+    make_store(own_database)
+    name = urlsplit(own_database).path[1:]
+    run(own_database, f"ALTER DATABASE {name} SET synchronous_commit = {level}")
+    with pytest.raises(ConfigError, match=rf"at {level}") as raised:
+        await open_postgres(own_database)
+    assert raised.value.reason == "SYNCHRONOUS_COMMIT_OFF"
+    # It may be read.
+    await (await open_postgres(own_database, read_only=True)).close()
+
+
+async def test_an_old_server_is_refused(one_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(postgres_connections, "_OLDEST_SERVER", 99)
+    with pytest.raises(ConfigError, match="expected Postgres 99 or newer") as raised:
+        await open_postgres(one_url)
+    assert raised.value.reason == "STORE_TOO_OLD"
+
+
+async def test_a_server_that_is_not_there() -> None:
+    with pytest.raises(StoreUnavailable, match="cannot be reached"):
+        await open_store("postgresql://nobody@127.0.0.1:1/x", clock=StillClock())
+
+
+async def test_a_database_without_a_store(own_database: str) -> None:
+    with pytest.raises(SchemaMismatch, match="migrate up"):
+        await open_postgres(own_database)
+    run(own_database, "CREATE TABLE cats (name text)")
+    with pytest.raises(ConfigError, match="cats"):
+        await open_postgres(own_database)
+    with pytest.raises(ConfigError, match="cats"):
+        await migrate_postgres(own_database, time_ns=1)
+
+
+# --- groups ---------------------------------------------------------------------------------------
+
+
+async def test_writes_that_wait_together_share_a_commit(url: str) -> None:
+    async with proxy_to(url) as proxy:
+        store = await open_postgres(proxy.url)
+        heard: list[int] = []
+        store.subscribe(lambda events: heard.append(len(events)))
+        desk, other = await Desk.open(store), await Desk.open(store, "second")
+        before = proxy.commits
+        await asyncio.gather(
+            *(desk.place(f"c{i}") for i in range(64)), *(other.place(f"c{i}") for i in range(8))
+        )
+        assert proxy.commits - before == 2
+        assert sorted(heard) == [8, 64]
+        await no_problems(store)
+        await store.close()
+
+
+async def test_one_bad_write_leaves_the_others_of_its_group(url: str) -> None:
+    store = await open_postgres(url)
+    desk = await Desk.open(store)
+    await desk.place("taken")
+    twin = an_order("twin", client_order_id=an_order("taken").client_order_id)
+    entries = [
+        desk.intent(an_order("a")),
+        desk.intent(twin, claim=None),
+        desk.intent(an_order("b", reason="nul \0")),
+        desk.intent(an_order("c")),
+    ]
+    results = await asyncio.gather(*map(store.append, entries), return_exceptions=True)
+    assert [type(result).__name__ for result in results] == [
+        "Stored",
+        "DuplicateClientOrderId",
+        "UsageError",
+        "Stored",
+    ]
+    assert [event.seq for event in await all_events(desk)] == [1, 2, 3]
+    await no_problems(store)
+    await store.close()
+
+
+# --- a commit that was cut ------------------------------------------------------------------------
+
+
+@pytest.fixture
+async def proxied(url: str) -> AsyncIterator[tuple[Proxy, PostgresStore, Desk]]:
+    async with proxy_to(url) as proxy:
+        store = await open_postgres(proxy.url)
+        desk = await Desk.open(store)
+        await desk.place("kept")
+        yield proxy, store, desk
+        await store.close()
+
+
+async def test_a_commit_that_was_carried_out_is_found_stored(
+    proxied: tuple[Proxy, PostgresStore, Desk],
+) -> None:
+    proxy, store, desk = proxied
+    heard: list[int] = []
+    store.subscribe(lambda events: heard.extend(event.seq for event in events))
+    proxy.next_cut = Cut.AFTER
+    order = await desk.place("c1")
+    assert proxy.was_cut.is_set()
+    assert heard == [2]
+    assert await store.find_order(order.order_id) == order
+    assert (await desk.place("c2")).seq == 3
+    await no_problems(store)
+
+
+async def test_a_commit_that_never_arrived_is_found_undone(
+    proxied: tuple[Proxy, PostgresStore, Desk],
+) -> None:
+    proxy, store, desk = proxied
+    heard: list[int] = []
+    store.subscribe(lambda events: heard.extend(event.seq for event in events))
+    proxy.next_cut = Cut.BEFORE
+    with pytest.raises(StoreUnavailable, match="undone"):
+        await desk.place("c1")
+    with pytest.raises(StoreUnavailable, match="read anew"):
+        await desk.place("c1")
+    assert heard == []
+    assert await store.find_order(an_order("c1").order_id) is None
+    store.readmit(desk.account_id)
+    assert (await desk.place("c1")).seq == 2
+    await no_problems(store)
+
+
+async def test_nobody_is_answered_while_the_transaction_may_still_commit(
+    proxied: tuple[Proxy, PostgresStore, Desk],
+) -> None:
+    """The server gets COMMIT long after we lost it: to read the store before would tell a lie."""
+    proxy, store, desk = proxied
+    other = await Desk.open(store, "second")
+    proxy.next_cut = Cut.LATE
+    placing = asyncio.ensure_future(desk.place("c1"))
+    await proxy.was_cut.wait()
+    behind = asyncio.ensure_future(desk.place("c2"))
+    # Other accounts go on meanwhile, for longer than it takes to look.
+    for i in range(20):
+        await other.place(f"o{i}")
+    assert await store.find_order(an_order("c1").order_id) is None
+    assert not placing.done()
+    assert not behind.done()
+    proxy.late.set()
+    assert (await placing).seq == 2
+    assert (await behind).seq == 3
+    await no_problems(store)
+
+
+async def test_small_facts_are_written_again_when_their_commit_was_cut(
+    proxied: tuple[Proxy, PostgresStore, Desk],
+) -> None:
+    proxy, store, desk = proxied
+    for cut in (Cut.BEFORE, Cut.AFTER):
+        proxy.next_cut = cut
+        await store.put_halt(Halt(scope="*", why=cut.name, by="me", since_ns=1))
+        assert [halt.why for halt in await store.list_halts()] == [cut.name]
+        proxy.next_cut = cut
+        first = await store.take_client_numbers(desk.account_id, count=10, first=1)
+        assert proxy.next_cut is None
+        second = await store.take_client_numbers(desk.account_id, count=10, first=1)
+        assert first.stop <= second.start
+
+
+async def test_a_store_that_is_closed_while_nobody_knows_says_so(one_url: str) -> None:
+    async with proxy_to(one_url) as proxy:
+        store = await open_postgres(proxy.url)
+        desk = await Desk.open(store)
+        proxy.next_cut, proxy.is_refusing = Cut.BEFORE, True
+        placing = asyncio.ensure_future(desk.place("c1"))
+        await proxy.was_cut.wait()
+        await store.close()
+        with pytest.raises(StoreError) as raised:
+            await placing
+        assert raised.value.reason == "COMMIT_UNKNOWN"
+
+
+async def test_a_connection_cut_anywhere_loses_and_doubles_nothing(
+    proxied: tuple[Proxy, PostgresStore, Desk],
+) -> None:
+    """Cuts among a stream of placements: each ends stored or says that it is not, and that is so."""
+    proxy, store, desk = proxied
+    told: dict[OrderId, bool] = {}
+
+    async def place(name: str) -> None:
+        order = an_order(name)
+        try:
+            result = await store.append(desk.intent(order))
+        except StoreUnavailable:
+            told[order.order_id] = False
+            store.readmit(desk.account_id)
+        else:
+            told[order.order_id] = isinstance(result, Stored)
+
+    for round_ in range(12):
+        proxy.next_cut = [Cut.AFTER, None, Cut.BEFORE][round_ % 3]
+        placing = [asyncio.ensure_future(place(f"r{round_}-{i}")) for i in range(8)]
+        if round_ % 3 == 1:
+            for _ in range(round_):  # Somewhere between the first byte and the last answer.
+                await asyncio.sleep(0)
+            proxy.cut_all()
+        await asyncio.gather(*placing)
+    for order_id, is_stored in told.items():
+        assert (await store.find_order(order_id) is not None) == is_stored
+    assert {True, False} == set(told.values())
+    await no_problems(store)
+
+
+# --- the schema and its roles ---------------------------------------------------------------------
+
+
+async def test_the_schema_goes_forwards_and_back(own_database: str) -> None:
+    every = list(range(1, len(POSTGRES) + 1))
+    assert await migrate_postgres(own_database, time_ns=5) == every
+    assert await migrate_postgres(own_database, time_ns=6) == []
+    applied = await list_applied_postgres(own_database)
+    assert [(row.number, row.applied_time_ns) for row in applied] == [(n, 5) for n in every]
+    assert await migrate_postgres(own_database, to=1, time_ns=7) == every[:0:-1]
+    with pytest.raises(SchemaMismatch, match="migrate up"):
+        await open_postgres(own_database)
+    assert await migrate_postgres(own_database, to=0, time_ns=8) == [1]
+    assert count(own_database, "pg_tables WHERE schemaname = 'public'") == 0
+
+
+async def test_those_who_migrate_at_once_take_turns(own_database: str) -> None:
+    taken = await asyncio.gather(*(migrate_postgres(own_database, time_ns=1) for _ in range(4)))
+    assert sorted(map(len, taken)) == [0, 0, 0, len(POSTGRES)]
+
+
+async def test_a_schema_of_a_newer_release(own_database: str) -> None:
+    make_store(own_database)
+    newer = len(POSTGRES) + 1
+    run(own_database, f"INSERT INTO schema_migration VALUES ({newer}, 'more', 0, '0.0.1')")
+    await (await open_postgres(own_database)).close()
+    with pytest.raises(SchemaMismatch, match=f"up to {len(POSTGRES)}"):
+        await migrate_postgres(own_database, to=0, time_ns=1)
+    run(own_database, "UPDATE schema_migration SET oldest_release = '99.0.0' WHERE name = 'more'")
+    for read_only in (False, True):
+        with pytest.raises(SchemaMismatch, match=r"99\.0\.0 and newer"):
+            await open_postgres(own_database, read_only=read_only)
+
+
+@pytest.fixture(params=NAMES)
+def roles(
+    request: pytest.FixtureRequest, postgres_server: Callable[[str], Server]
+) -> Iterator[tuple[str, str]]:
+    """The URLs of an owner and of a gateway, of a database without tables."""
+    with postgres_server(request.param).database() as made:
+        name = urlsplit(made).path[1:]
+        owner, gateway = f"o_{name[-12:]}", f"g_{name[-12:]}"
+        run(
+            made,
+            f"CREATE ROLE {owner} LOGIN",
+            f"CREATE ROLE {gateway} LOGIN",
+            f"ALTER DATABASE {name} OWNER TO {owner}",
+        )
+        try:
+            yield _as(made, owner), _as(made, gateway)
+        finally:
+            _terminate_all(made)
+            run(
+                made,
+                f"DROP OWNED BY {owner}, {gateway}",
+                "ALTER DATABASE " + name + " OWNER TO postgres",
+            )
+            run(made, f"DROP ROLE {owner}, {gateway}")
+
+
+def _as(url: str, role: str) -> str:
+    parts = urlsplit(url)
+    return urlunsplit(parts._replace(netloc=f"{role}@{parts.netloc.rpartition('@')[2]}"))
+
+
+async def test_a_gateway_trades_as_a_role_that_cannot_rewrite_history(
+    roles: tuple[str, str],
+) -> None:
+    owner, gateway = roles
+    grantee = urlsplit(gateway).username
+    await migrate_postgres(owner, time_ns=1, grant_to=grantee)
+    store = await open_postgres(gateway)
+    desk = await Desk.open(store)
+    order = await desk.place("c1")
+    await desk.report(order, a_trade(order, "t1"))
+    await store.put_halt(Halt(scope="*", why="x", by="me", since_ns=1))
+    await store.delete_halt("*")
+    await no_problems(store)
+    await store.close()
+    statements = [
+        f"{verb} {table}{rest}"
+        for table in ("order_event", "fill")
+        for verb, rest in (
+            ("UPDATE", " SET seq = seq"),
+            ("DELETE FROM", ""),
+            ("TRUNCATE", " CASCADE"),
+            ("DROP TABLE", " CASCADE"),
+            ("ALTER TABLE", " DISABLE TRIGGER ALL"),
+        )
+    ]
+    statements += [
+        "CREATE TABLE mine (x int)",
+        "INSERT INTO schema_migration VALUES (99, 'x', 0, '9')",
+        "UPDATE schema_migration SET oldest_release = '9'",
+        "SET session_replication_role = replica",
+    ]
+    for statement in statements:
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            run(gateway, statement)
+    with pytest.raises(StoreUnavailable, match=r"permission denied|must be owner"):
+        await migrate_postgres(gateway, to=0, time_ns=1)
+
+
+# --- indexes --------------------------------------------------------------------------------------

@@ -1,0 +1,134 @@
+"""A proxy before Postgres that cuts connections where a test says: around the next COMMIT."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager, suppress
+from enum import Enum, auto
+from urllib.parse import urlsplit, urlunsplit
+
+_COMMIT = b"COMMIT\0"
+
+
+class Cut(Enum):
+    """What happens to the next COMMIT."""
+
+    BEFORE = auto()
+    """The server never sees it: both ends are cut."""
+    AFTER = auto()
+    """The server carries it out, and its answer is lost."""
+    LATE = auto()
+    """The client is cut; the server gets it when the test says so."""
+
+
+class Proxy:
+    """Passes bytes on.
+
+    Attributes:
+        url: Of the server, through the proxy.
+        next_cut: What happens to the next COMMIT; done once.
+        is_refusing: Cuts whoever connects.
+        commits: How many were passed on.
+    """
+
+    def __init__(self, server_url: str) -> None:
+        parts = urlsplit(server_url)
+        self._server = (parts.hostname or "127.0.0.1", parts.port or 5432)
+        self._parts = parts
+        self.url = ""
+        self.next_cut: Cut | None = None
+        self.is_refusing = False
+        self.commits = 0
+        self.late = asyncio.Event()
+        self.was_cut = asyncio.Event()
+        self._writers: set[asyncio.StreamWriter] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        if self.is_refusing:
+            writer.transport.abort()
+            return
+        there, here = await asyncio.open_connection(*self._server)
+        ends = {writer, here}
+        self._writers |= ends
+        answers = asyncio.ensure_future(_pass_on(there, writer))
+        try:
+            with suppress(ConnectionError):
+                while piece := await reader.read(65_536):
+                    if _COMMIT in piece:
+                        cut, self.next_cut = self.next_cut, None
+                        if cut is not None:
+                            answers.cancel()
+                            await asyncio.wait([answers])
+                            await self._cut(cut, piece, there, here, writer)
+                            break
+                        self.commits += 1
+                    here.write(piece)
+                    await here.drain()
+        finally:
+            for end in ends:
+                end.transport.abort()
+            self._writers -= ends
+            await asyncio.wait([answers])
+
+    async def _cut(
+        self,
+        cut: Cut,
+        piece: bytes,
+        there: asyncio.StreamReader,
+        here: asyncio.StreamWriter,
+        writer: asyncio.StreamWriter,
+    ) -> None:
+        if cut is not Cut.AFTER:
+            writer.transport.abort()
+            self.was_cut.set()
+        if cut is Cut.BEFORE:
+            return
+        if cut is Cut.LATE:
+            await self.late.wait()
+        here.write(piece)
+        here.write_eof()
+        while await there.read(65_536):
+            pass  # The server ends when it has carried out what it was asked.
+        writer.transport.abort()
+        self.was_cut.set()
+
+    def cut_all(self) -> None:
+        """Cut every connection, wherever it stands."""
+        for writer in list(self._writers):
+            writer.transport.abort()
+
+
+async def _pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    with suppress(ConnectionError):
+        while piece := await reader.read(65_536):
+            writer.write(piece)
+            await writer.drain()
+        writer.close()
+
+
+@asynccontextmanager
+async def proxy_to(server_url: str) -> AsyncGenerator[Proxy]:
+    """Yield a proxy that listens on a free port."""
+    proxy = Proxy(server_url)
+    server = await asyncio.start_server(proxy.serve, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    parts = proxy._parts
+    proxy.url = urlunsplit(
+        parts._replace(
+            netloc=f"{parts.username or 'postgres'}@127.0.0.1:{port}", query="sslmode=disable"
+        )
+    )
+    try:
+        yield proxy
+    finally:
+        proxy.late.set()
+        server.close()
+        proxy.cut_all()
+        if proxy._tasks:
+            await asyncio.wait(proxy._tasks)
