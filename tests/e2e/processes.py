@@ -39,13 +39,18 @@ def write_config(
     accounts: Mapping[str, Mapping[str, object]],
     *,
     drain_s: float = 10.0,
+    store: str | None = None,
 ) -> Path:
-    """Write a `tradegw.toml`: venues of the plugin mock at these addresses, and these accounts."""
+    """Write a `tradegw.toml`: venues of the plugin mock at these addresses, and these accounts.
+
+    Args:
+        store: URL of the store; a file in the directory by default.
+    """
     lines = [
         "[gateway]",
         f"drain_s = {drain_s}",
         "[store]",
-        f'url = "sqlite:///{directory}/tradegw.db"',
+        f'url = "{store or f"sqlite:///{directory}/tradegw.db"}"',
         "[log]",
         'format = "json"',
     ]

@@ -12,7 +12,7 @@ import json
 import signal
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -180,9 +180,14 @@ def assert_died_at(point: CrashPoint, code: int, text: str) -> None:
 
 
 async def kill_served(
-    exchange: MockProcess, directory: Path, points: Sequence[CrashPoint], rounds: int, tell: Tell
+    exchange: MockProcess,
+    directory: Path,
+    points: Sequence[CrashPoint],
+    rounds: int,
+    tell: Tell,
+    store: str | None = None,
 ) -> None:
-    story = Restless(exchange, directory, points[0].value)
+    story = Restless(exchange, directory, points[0].value, store)
     hits: Counter[str] = Counter()
     for number in range(rounds):
         for point in points:
@@ -247,6 +252,20 @@ async def test_a_served_gateway_dies_at_every_point(
     exchange: MockProcess, tmp_path: Path, tell: Tell
 ) -> None:
     await kill_served(exchange, tmp_path, ALL, 1, tell)
+
+
+@pytest.mark.timeout(400)
+@pytest.mark.parametrize(
+    "server", ["postgres18", pytest.param("postgres15", marks=pytest.mark.long)]
+)
+async def test_a_gateway_on_postgres_dies_at_every_point(
+    exchange: MockProcess,
+    tmp_path: Path,
+    tell: Tell,
+    postgres_store: Callable[[str], str],
+    server: str,
+) -> None:
+    await kill_served(exchange, tmp_path, ALL, 1, tell, postgres_store(server))
 
 
 @pytest.mark.timeout(400)

@@ -98,9 +98,13 @@ def read(exchange: MockProcess) -> Ledger:
 class Story:
     """Orders of many callers, while their served gateway is killed again and again."""
 
-    def __init__(self, exchange: MockProcess, directory: Path, point: str) -> None:
+    def __init__(
+        self, exchange: MockProcess, directory: Path, point: str, store: str | None = None
+    ) -> None:
         self.exchange = exchange
-        self.config = write_config(directory, {"mock": exchange.url}, {"paper": {"venue": "mock"}})
+        self.config = write_config(
+            directory, {"mock": exchange.url}, {"paper": {"venue": "mock"}}, store=store
+        )
         self.standing = Standing(point)
         self.folded = Folded()
         self.keys: list[str] = []

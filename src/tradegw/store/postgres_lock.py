@@ -20,6 +20,8 @@ _GATEWAY = 0x7470_6701
 _WRITERS = 0x7470_6702
 """The first of two numbers; the second is the schema's, so that a database may hold several stores."""
 
+_WAIT = "3s"
+
 
 class GatewayLock:
     """Held from `take` to `release`. Its methods belong to one event loop."""
@@ -61,7 +63,7 @@ class GatewayLock:
             await self.release()
             watch = await connect(self._url, read_only=False)
             try:
-                await _try_lock(watch)
+                await _take(watch, _GATEWAY)
             except BaseException:
                 await watch.close()
                 raise
@@ -87,26 +89,25 @@ class GatewayLock:
         return await cursor.fetchone() is not None
 
     async def _lock(self, watch: Connection) -> None:
-        await _try_lock(watch)
-        try:
-            await watch.execute(
-                "SELECT pg_advisory_lock($1::int, hashtext(current_schema()))", (_WRITERS,)
-            )
-        except errors.LockNotAvailable as e:
-            who = await _who(watch, _WRITERS)
-            raise StoreInUse(f"connections of an earlier gateway{who} still write the store") from e
+        await _take(watch, _GATEWAY)
+        await _take(watch, _WRITERS)
         await watch.execute(
             "SELECT pg_advisory_unlock($1::int, hashtext(current_schema()))", (_WRITERS,)
         )
 
 
-async def _try_lock(watch: Connection) -> None:
-    cursor = await watch.execute(
-        "SELECT pg_try_advisory_lock($1::int, hashtext(current_schema()))", (_GATEWAY,)
-    )
-    if await cursor.fetchone() != (True,):
-        who = await _who(watch, _GATEWAY)
-        raise StoreInUse(f"another gateway{who} serves the store; a store has one gateway")
+async def _take(watch: Connection, lock: int) -> None:
+    # Not at once: the server needs a moment to see that a process has died.
+    await watch.execute("SELECT set_config('lock_timeout', $1, false)", (_WAIT,))
+    try:
+        await watch.execute("SELECT pg_advisory_lock($1::int, hashtext(current_schema()))", (lock,))
+    except errors.LockNotAvailable as e:
+        who = await _who(watch, lock)
+        raise StoreInUse(
+            f"another gateway{who} serves the store; a store has one gateway"
+            if lock == _GATEWAY
+            else f"connections of an earlier gateway{who} still write the store"
+        ) from e
 
 
 async def _who(connection: Connection, lock: int) -> str:

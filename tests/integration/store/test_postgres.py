@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
+from uuid import UUID
 
 import psycopg
 import pytest
@@ -24,9 +26,15 @@ from tradegw.errors import (
 )
 from tradegw.model import Halt, OrderId
 from tradegw.ports import Stored
-from tradegw.store import open_store, postgres, postgres_connections
+from tradegw.store import open_store, postgres, postgres_connections, postgres_lock
 from tradegw.store.postgres import PostgresStore, open_postgres
 from tradegw.store.postgres_schema import list_applied_postgres, migrate_postgres
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever finds the store in use says so soon."""
+    monkeypatch.setattr(postgres_lock, "_WAIT", "200ms")
 
 
 @pytest.fixture(params=NAMES)
@@ -88,10 +96,9 @@ async def test_a_store_has_one_gateway(url: str) -> None:
 
 
 async def test_what_a_dead_gateway_had_under_way_is_over_before_the_next_reads(
-    one_url: str, monkeypatch: pytest.MonkeyPatch
+    one_url: str,
 ) -> None:
     """Its watch is gone, and one of its connections still writes."""
-    monkeypatch.setattr(postgres_connections, "_LIMITS", "SET lock_timeout = '300ms'")
     first = await open_postgres(one_url)
     _terminate_watch(one_url)
     with pytest.raises(StoreInUse, match="earlier gateway"):
@@ -483,3 +490,97 @@ async def test_a_gateway_trades_as_a_role_that_cannot_rewrite_history(
 
 
 # --- indexes --------------------------------------------------------------------------------------
+
+_HISTORY = """
+SET session_replication_role = replica;
+INSERT INTO venue VALUES ('mock', 'mock');
+INSERT INTO account
+SELECT ('00000000-0000-0000-0000-00000000000' || a)::uuid, 'a' || a, 'mock', '', '', '', 0
+FROM generate_series(1, 3) AS a;
+CREATE TEMP TABLE made AS
+SELECT n, gen_random_uuid() AS order_id,
+    ('00000000-0000-0000-0000-00000000000' || 1 + n % 3)::uuid AS account_id
+FROM generate_series(1, 20000) AS n;
+INSERT INTO orders (
+    order_id, account_id, venue, symbol, side, ord_type, time_in_force, post_only, reduce_only,
+    client_order_id, tags, ord_status, in_doubt, reason, text, cum_qty, leaves_qty, cum_quote, origin,
+    triggered, generation, acknowledged, queued, venue_order_id, send_by_ns, created_time_ns,
+    updated_time_ns, seq
+)
+SELECT
+    order_id, account_id, 'mock', 'BTC/USDT', 'BUY', 'LIMIT', 'GTC', false, false, 'c' || n, '{}',
+    CASE WHEN n % 1000 = 0 THEN 'NEW' ELSE 'FILLED' END, '[]', '', '', 1, 0, 1, 'GATEWAY', false, 0, true,
+    false, 'x' || n, 0, n, n, n
+FROM made;
+INSERT INTO venue_order_ref (
+    order_id, generation, account_id, id_scope, venue_client_order_id, venue_order_id, digest
+)
+SELECT order_id, 0, account_id, 'account', 'v' || n, 'x' || n, '' FROM made;
+INSERT INTO command SELECT account_id, 'k' || n, '', 'place_order', order_id, '', n FROM made;
+INSERT INTO order_event
+SELECT account_id, n, order_id, 'NEW', n, 'payload', 'hash', 'hash' FROM made;
+INSERT INTO fill (
+    account_id, order_id, trade_id, seq, venue, symbol, side, last_qty, last_px, liquidity, inferred,
+    transact_time_ns, received_time_ns
+)
+SELECT
+    account_id, order_id, 't' || n, n, 'mock', 'BTC/USDT', 'BUY', 1, 1, 'MAKER', false, n, n
+FROM made;
+INSERT INTO unmatched_fill (
+    account_id, symbol, side, venue_order_id, trade_id, seq, venue, last_qty, last_px, liquidity, inferred,
+    transact_time_ns, received_time_ns
+)
+SELECT account_id, 'BTC/USDT', 'BUY', 'x' || n, 't' || n, n, 'mock', 1, 1, 'MAKER', false, n, n
+FROM made;
+ANALYZE;
+"""
+
+_WALKS = {"_LIST_EVENT_ORDERS_MISSING", "_COUNT_ORDERS"}
+"""These look at everything of an account, or of the store, and say so."""
+
+_BIG = {"orders", "venue_order_ref", "command", "order_event", "fill", "unmatched_fill"}
+
+_NEWEST_FIRST = {
+    "_LIST_ORDERS": f"(15000, '{UUID(int=0)}', 0, {', '.join(['NULL'] * 7)}, 100)",
+    "_LIST_FILLS": f"(15000, '{UUID(int=0)}', 0, 0, {', '.join(['NULL'] * 4)}, 100)",
+}
+"""With values: stopped by LIMIT, they would read everything if they sorted first."""
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_query_goes_by_an_index(postgres_server: Callable[[str], Server], name: str) -> None:
+    """A million closed orders must not slow down what trading needs: nothing big is read through."""
+    from tradegw._generated.queries import postgres as queries
+
+    texts = {k: v for k, v in vars(queries).items() if k.isupper() and isinstance(v, str)}
+    scanned: set[str] = set()
+    with postgres_server(name).store() as url, psycopg.connect(url) as connection:
+        for statement in _HISTORY.split(";\n"):
+            connection.execute(statement.encode())
+        connection.commit()
+        for query, text in texts.items():
+            if query in _WALKS:
+                continue
+            # Another way than by index is also taken where values are not known beforehand.
+            mode = "force_custom_plan" if query in _NEWEST_FIRST else "force_generic_plan"
+            connection.execute(f"SET plan_cache_mode = {mode}".encode())
+            parameters = max((int(n) for n in re.findall(r"\$(\d+)", text)), default=0)
+            values = f"({', '.join(['NULL'] * parameters)})" if parameters else ""
+            connection.execute(f"PREPARE q AS {text}".encode())
+            row = connection.execute(
+                f"EXPLAIN (FORMAT JSON) EXECUTE q{_NEWEST_FIRST.get(query, values)}".encode()
+            ).fetchone()
+            connection.execute("DEALLOCATE q")
+            assert row is not None
+            for node in _nodes(row[0][0]["Plan"]):
+                table = node.get("Relation Name")
+                assert node["Node Type"] != "Seq Scan" or table not in _BIG, (query, node)
+                assert node["Node Type"] != "Sort" or query not in _NEWEST_FIRST, (query, node)
+                scanned.add(table)
+    assert scanned >= _BIG
+
+
+def _nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    yield plan
+    for inner in plan.get("Plans", ()):
+        yield from _nodes(inner)
