@@ -71,6 +71,7 @@ SAMPLES: dict[str, tuple[str, Any]] = {
     "gateway.environment": ("production", "production"),
     "gateway.drain_s": ("2.5", 2.5),
     "store.url": ("memory://", "memory://"),
+    "store.connections": ("12", 12),
     "server.grpc_host": ("0.0.0.0", "0.0.0.0"),
     "server.grpc_port": ("0", 0),
     "server.http_host": ("::1", "::1"),

@@ -126,7 +126,7 @@ def test_the_core_has_no_door_of_its_own_to_any_venue() -> None:
 
 
 def test_the_engine_calls_venues_by_their_hooks_alone() -> None:
-    """The venue that a factory opens goes to `AccountPlugins`; what it is may be read, no method is called."""
+    """The venue that a factory opens goes to `AccountPlugins`; what it is is read, no method called."""
     feed = ast.parse((CORE / "engine" / "feed.py").read_text("utf-8"))
     uses = {
         ast.unparse(node)

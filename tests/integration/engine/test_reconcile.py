@@ -60,6 +60,14 @@ def placed_elsewhere(bench: Bench, client_id: str = "by hand", qty: str = "1") -
     return bench.exchange.placed(client_id)
 
 
+async def the_external(bench: Bench) -> Order:
+    """Turn the clock until an order of others is known, and return it."""
+    while not (found := await external(bench)):
+        await bench.turn(0.1)
+    (order,) = found
+    return order
+
+
 async def gap(bench: Bench) -> None:
     """Say that something was missed, and wait until all was asked."""
     asked = len(bench.exchange.queries)
@@ -344,7 +352,7 @@ async def test_orders_of_others_are_followed_to_their_end(bench: Bench) -> None:
     bench.exchange.fill(other, "0.25")
     bench.exchange.calm()
     await gap(bench)
-    (shown,) = await external(bench)
+    shown = await the_external(bench)
     shown = await bench.order_when(shown.order_id, lambda o: o.cum_qty)
     assert (shown.ord_status, shown.cum_qty) == (OrdStatus.PARTIALLY_FILLED, Decimal("0.25"))
     bench.exchange.drops = True

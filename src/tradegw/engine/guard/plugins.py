@@ -93,8 +93,9 @@ class GuardedPlugins(AccountPlugins):
                 if not deadline.expired():
                     raise
                 raise OutcomeUnknown(f"no answer within {FETCH_TIMEOUT_S} s") from e
-            if isinstance(answer, Page):
-                permit.charge(answer.cost)
+            told: object = answer
+            if isinstance(told, Page):
+                permit.charge(told.cost)
         except Exception as e:
             if isinstance(e, NotSent):
                 permit.not_sent()
