@@ -83,11 +83,13 @@ class Folded:
     fills: list[Fill] = field(default_factory=list[Fill])
     position: dict[str, int] = field(default_factory=dict[str, int])
 
-    async def read(self, gateway: Gateway, *, to_head: bool = False) -> None:
+    async def read(
+        self, gateway: Gateway, *, to_head: bool = False, accounts: Sequence[str] | None = None
+    ) -> None:
         """Resume, and read without end, or until the gateway says that this is all."""
         # The first item follows what was resumed after, be that a fill or not.
         last = dict(self.position)
-        async for batch in gateway.stream_fills(after=dict(self.position)):
+        async for batch in gateway.stream_fills(accounts=accounts, after=dict(self.position)):
             for item in batch.fills:
                 held = last.get(item.account, 0)
                 assert item.prev_seq == held, f"a gap: held {held}, next follows {item.prev_seq}"

@@ -964,6 +964,17 @@ def test_refused_cancel_returns_to_the_replace_that_it_overtook() -> None:
     assert (order.pending, order.pending_terms) == (CommandKind.REPLACE, RAISED)
 
 
+def test_an_order_that_ends_with_the_terms_of_an_unanswered_replace_has_them() -> None:
+    order = replacing(live(), ReplaceTerms(price=D(99)))
+    told = {"price": D(99), "order_qty": order.order_qty}
+    ended, events = apply(order, a_report(ExecType.CANCELED, **told))
+    assert types(events) == ["REPLACED", "CANCELED"]
+    assert (ended.ord_status, ended.price) == (OrdStatus.CANCELED, D(99))
+    ended, events = apply(order, a_report(ExecType.CANCELED, price=order.price))
+    assert types(events) == ["CANCELED"]
+    assert ended.price == order.price
+
+
 def test_cancel_that_waits_here_goes_on_waiting_when_the_replace_it_overtook_is_refused() -> None:
     order, _ = ask_cancel(STATES["pending replace"](), time_ns=1, queued=True, why="throttled")
     order, events = apply(order, a_report(ExecType.REPLACE_REJECTED))

@@ -368,6 +368,12 @@ def _expire(steps: Changes, report: ExecutionReport) -> None:
 def _finish(
     steps: Changes, report: ExecutionReport, status: OrdStatus, event_type: EventType
 ) -> None:
+    terms = steps.order.pending_terms
+    if report.final and terms is not None and _shows(report, terms):
+        # The replace that this end overtook, or whose answer was lost: the venue had taken it.
+        _replaced(steps, report)
+        if not steps.order.is_open:
+            return
     if report.final:
         _close(steps, report, status, event_type)
     elif steps.order.pending is CommandKind.CANCEL:
