@@ -16,9 +16,10 @@ from typing import Any
 
 import pytest
 from tradegw_mock.testing import MockProcess
+from tradegw_rest.library import source_of
 
 import tradegw
-from tradegw import Gateway, Order, OrdStatus, Unavailable
+from tradegw import ConfigError, Gateway, Order, OrdStatus, Unavailable
 
 PATIENCE_S = 60.0
 NS_PER_S = 1_000_000_000
@@ -64,10 +65,8 @@ def hits(exchange: MockProcess, fault_id: int) -> int:
 
 
 @pytest.fixture
-def trading_at(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Callable[[MockProcess], Callable[[], Any]]:
-    def at(exchange: MockProcess) -> Callable[[], Any]:
+def trading_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Callable[[], Any]]:
+    def at(exchange: MockProcess, definition: str = "binance-spot") -> Callable[[], Any]:
         (account,) = exchange.serving.accounts
         monkeypatch.setenv("TEST_KEY", account.api_key)
         monkeypatch.setenv("TEST_SECRET", account.api_secret)
@@ -77,7 +76,7 @@ def trading_at(
             "venues": {
                 "binance": {
                     "plugin": "rest",
-                    "definition": "binance-spot",
+                    "definition": definition,
                     "rest_url": exchange.serving.rest,
                     "stream_url": exchange.serving.ws_api,
                 }
@@ -103,7 +102,7 @@ def trading_at(
 
 @pytest.fixture
 def trading(
-    exchange: MockProcess, trading_at: Callable[[MockProcess], Callable[[], Any]]
+    exchange: MockProcess, trading_at: Callable[..., Callable[[], Any]]
 ) -> Callable[[], Any]:
     return trading_at(exchange)
 
@@ -160,6 +159,38 @@ async def test_it_trades(exchange: MockProcess, trading: Callable[[], Any]) -> N
         assert {f.trade_id for f in fills} == {
             str(f.trade_id) for f in ledger.fills if f.order_id == int(filled.venue_order_id or 0)
         }
+
+
+async def test_a_definition_of_ones_own_trades(
+    exchange: MockProcess, trading_at: Callable[..., Any], tmp_path: Path
+) -> None:
+    """A file by its path, with an answer asked for that tells no fills: the stream and questions do."""
+    text, _ = source_of("binance-spot")
+    own = tmp_path / "definitions" / "mine.yaml"
+    own.parent.mkdir()
+    for shipped, mine in (
+        ("definition: binance-spot", "definition: mine"),
+        ("newOrderRespType: FULL", "newOrderRespType: RESULT"),
+    ):
+        assert text.count(shipped) == 1
+        text = text.replace(shipped, mine)
+    own.write_text(text, "utf-8")
+    async with trading_at(exchange, str(own))() as gateway:
+        order = await gateway.place_order(**BTC, side="buy", ord_type="market", order_qty="0.01")
+
+        async def is_filled() -> bool:
+            return (await gateway.get_order(order.order_id)).ord_status is OrdStatus.FILLED
+
+        await until(is_filled, "the fills are told")
+        fills = (await gateway.list_fills()).items
+        assert sum(fill.last_qty for fill in fills) == Decimal("0.01")
+        assert not any(fill.inferred for fill in fills)
+    number = text.splitlines().index("      symbol: $venue_symbol") + 1
+    own.write_text(text.replace("symbol: $venue_symbol", "symbol: $venue_smybol", 1), "utf-8")
+    with pytest.raises(ConfigError, match="unknown input") as caught:
+        async with trading_at(exchange, str(own))():
+            pass
+    assert f"{own}:{number}" in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -332,7 +363,7 @@ async def test_a_ban_is_sat_out(
 
 @pytest.mark.long
 async def test_twenty_tasks_at_binances_limits(
-    trading_at: Callable[[MockProcess], Any], caplog: pytest.LogCaptureFixture
+    trading_at: Callable[..., Any], caplog: pytest.LogCaptureFixture
 ) -> None:
     """100 orders in ten seconds, 6000 of weight a minute: no 429, four fifths used, cancels in time."""
     seconds, limit = 65.0, 100

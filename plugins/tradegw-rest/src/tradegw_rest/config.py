@@ -7,7 +7,9 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from tradegw import ConfigError
 from tradegw.venue import Secret
+from tradegw_rest.library import load
 
 __all__ = ["RestConfig"]
 
@@ -38,6 +40,16 @@ class RestConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     def __post_init__(self) -> None:
         if not self.definition:
             raise ValueError("definition names a definition that ships, or a file")
+        try:
+            # A slip in somebody's own file is found before anything opens, and by `tradegw config check`.
+            hosts = load(self.definition).hosts
+        except ConfigError as e:
+            raise ValueError(str(e)) from e
+        if self.environment not in hosts:
+            known = ", ".join(sorted(hosts))
+            raise ValueError(
+                f"{self.definition} has no environment {self.environment!r}; it has {known}"
+            )
         for name, scheme in (("rest_url", "https"), ("stream_url", "wss")):
             url: str = getattr(self, name)
             if url:

@@ -315,15 +315,10 @@ async def open_rest(config: RestConfig, runtime: Runtime) -> AsyncGenerator[Rest
     """Open an account at the exchange of a definition. Nothing is sent yet.
 
     Raises:
-        ConfigError: The definition, the environment or the key will not do.
+        ConfigError: The key will not do.
     """
     definition = load(config.definition)
-    host = definition.hosts.get(config.environment)
-    if host is None:
-        known = ", ".join(sorted(definition.hosts))
-        raise ConfigError(
-            f"{definition.name} has no environment {config.environment!r}; it has {known}"
-        )
+    host = definition.hosts[config.environment]
     host = Host(
         rest=config.rest_url.rstrip("/") or host.rest,
         # Never half of each: another server's orders are not told by this one's stream.
