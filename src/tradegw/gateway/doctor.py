@@ -6,7 +6,6 @@ import asyncio
 import shutil
 from collections.abc import AsyncIterator, Awaitable, Sequence
 from dataclasses import dataclass, replace
-from enum import StrEnum
 from typing import Final, TypeVar
 
 from tradegw.engine.engine import AccountPlan
@@ -26,6 +25,7 @@ from tradegw.venue import (
     FetchOpenOrders,
     FetchServerTime,
     Venue,
+    Verdict,
 )
 
 __all__ = ["Finding", "Verdict", "examine"]
@@ -35,16 +35,6 @@ ResultT = TypeVar("ResultT")
 _ASK_TIMEOUT_S: Final = 15.0
 _DISK_LEAST: Final = 1024**3
 _NS_PER_S: Final = 1_000_000_000
-
-
-class Verdict(StrEnum):
-    """How a finding is meant."""
-
-    OK = "OK"
-    WARNING = "WARNING"
-    """It works, and will not always."""
-    PROBLEM = "PROBLEM"
-    """It does not work."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -183,7 +173,14 @@ async def _account(plan: AccountPlan, clock: Clock) -> AsyncIterator[Finding]:
                     verdict=verdict,
                     detail=detail,
                 )
-    except (TradegwError, OSError) as e:
+            for examined in await _within(venue.examine()):
+                yield Finding(
+                    subject=subject,
+                    check=examined.check,
+                    verdict=examined.verdict,
+                    detail=examined.detail,
+                )
+    except (TradegwError, OSError, TimeoutError) as e:
         yield Finding(subject=subject, check="opens", verdict=Verdict.PROBLEM, detail=str(e))
 
 

@@ -45,12 +45,14 @@ from tradegw.venue.stream import (
 )
 from tradegw.venue.venue import (
     API_VERSION,
+    Examined,
     Feedback,
     Runtime,
     Venue,
     VenueAccount,
     VenueCalls,
     VenueFactory,
+    Verdict,
     around,
     around_stream,
 )
@@ -68,6 +70,7 @@ __all__ = [
     "ClientIdCodec",
     "Command",
     "DeadMan",
+    "Examined",
     "ExpiryKind",
     "Feedback",
     "FetchBalances",
@@ -104,6 +107,7 @@ __all__ = [
     "VenueFactory",
     "VenueRequest",
     "VenueTime",
+    "Verdict",
     "around",
     "around_stream",
 ]

@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any, Generic, Protocol, TypeVar, final, overload
 
 from tradegw.markers import hookimpl
@@ -40,11 +41,13 @@ from tradegw.venue.stream import StreamItem
 
 __all__ = [
     "API_VERSION",
+    "Examined",
     "Feedback",
     "Runtime",
     "Venue",
     "VenueAccount",
     "VenueFactory",
+    "Verdict",
     "around",
     "around_stream",
 ]
@@ -150,6 +153,29 @@ class VenueFactory(Generic[ConfigT]):
     open: Callable[[ConfigT, Runtime], AbstractAsyncContextManager[Venue]]
 
 
+class Verdict(StrEnum):
+    """How a finding of `tradegw doctor` is meant."""
+
+    OK = "OK"
+    WARNING = "WARNING"
+    """It works, and will not always."""
+    PROBLEM = "PROBLEM"
+    """It does not work."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Examined:
+    """One thing that a venue looked at; see `Venue.examine`.
+
+    Attributes:
+        check: In a word, such as `version`.
+    """
+
+    check: str
+    verdict: Verdict
+    detail: str
+
+
 class Venue(ABC):
     """One account's access to one venue.
 
@@ -217,6 +243,14 @@ class Venue(ABC):
         Args:
             since: Time in nanoseconds of the last update that was read; 0 when none was.
         """
+
+    async def examine(self) -> Sequence[Examined]:
+        """Look at what this venue alone knows how to look at, for `tradegw doctor`.
+
+        Such as the version of its API, and what the key may do. Clock, markets, balances and open orders are
+        looked at without it. Changes nothing.
+        """
+        return ()
 
     @final
     @hookimpl

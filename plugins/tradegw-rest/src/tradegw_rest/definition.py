@@ -57,6 +57,7 @@ from tradegw_rest.markets import Markets
 from tradegw_rest.operations import OPERATIONS, Draft, Operation, refuse_unsupported
 from tradegw_rest.signers import SIGNERS, Credentials, Signer, plain_request
 from tradegw_rest.streams import StreamRecipe
+from tradegw_rest.values import to_text
 from tradegw_rest.wire import HttpRequest, HttpResponse, read_json
 
 __all__ = ["Checked", "Definition", "Host", "Usage"]
@@ -393,8 +394,12 @@ class Definition:
 
     def token_draft(self, now_ns: int) -> Draft:
         """Return the request for a stream's token, where `stream.needs_token`."""
+        return self.plain_draft("stream_token", now_ns)
+
+    def plain_draft(self, name: str, now_ns: int) -> Draft:
+        """Return the request of an operation that needs to know nothing."""
         inputs = Inputs(now_ns=now_ns)
-        return self._chosen("stream_token", inputs).draft(
+        return self._chosen(name, inputs).draft(
             inputs, valid_until_ns=now_ns + self._question_valid_ns()
         )
 
@@ -404,20 +409,60 @@ class Definition:
         Raises:
             VenueError: There is none in it.
         """
+        assert draft.operation.token is not None
+        answer, inputs = self._accepted(draft, response)
+        token = draft.operation.token(answer, inputs)
+        if not token:
+            self._refuse(draft, response, answer, inputs)
+        return token
+
+    def api_version(self, draft: Draft, response: HttpResponse) -> str:
+        """Read the answer to `plain_draft("api_version")`.
+
+        Raises:
+            VenueError: There is none in it.
+        """
+        assert draft.operation.version is not None
+        answer, inputs = self._accepted(draft, response)
+        version = to_text(draft.operation.version(answer, inputs))
+        if not version:
+            self._refuse(draft, response, answer, inputs)
+        return version or ""
+
+    def permissions(self, draft: Draft, response: HttpResponse) -> tuple[bool, bool]:
+        """Read the answer to `plain_draft("key_permissions")`: may the key trade, may it withdraw.
+
+        Raises:
+            VenueError: It does not say.
+        """
         operation = draft.operation
+        assert operation.may_trade is not None
+        answer, inputs = self._accepted(draft, response)
+        withdraws = operation.may_withdraw is not None and operation.may_withdraw(answer, inputs)
+        return operation.may_trade(answer, inputs), withdraws
+
+    def _accepted(self, draft: Draft, response: HttpResponse) -> tuple[Any, Inputs]:
+        """Return what a question's answer says.
+
+        Raises:
+            VenueError: It is no acceptance.
+        """
         inputs = draft.inputs.reading(None)
         try:
             answer = read_json(response.body)
         except TranslationError:
             answer = None
         inputs.root = answer
-        assert operation.token is not None
-        token = None
-        if 200 <= response.status < 300 and answer is not None:
-            token = operation.token(answer, inputs)
-        if not token:
-            self.errors.classify(operation.name, response, answer, inputs).raise_for_query()
-        return token
+        if (
+            not 200 <= response.status < 300
+            or answer is None
+            or self.errors.is_error(answer, inputs)
+        ):
+            self._refuse(draft, response, answer, inputs)
+        return answer, inputs
+
+    def _refuse(self, draft: Draft, response: HttpResponse, answer: Any, inputs: Inputs) -> None:
+        self.errors.classify(draft.operation.name, response, answer, inputs).raise_for_query()
 
     def used(self, draft: Draft, response: HttpResponse) -> dict[str, int]:
         """Return what the answer's headers say of the budgets, for `Runtime.feedback`."""

@@ -54,6 +54,8 @@ OPERATIONS: Final[Mapping[str, str]] = {
     "reference_price": "A price to measure others against.",
     "server_time": "The venue's clock.",
     "stream_token": "A token that opens the private stream.",
+    "api_version": "Which version of its API the venue runs, for `tradegw doctor`.",
+    "key_permissions": "What the key may do, for `tradegw doctor`.",
 }
 """Every operation that a definition may have."""
 
@@ -82,6 +84,9 @@ ANSWER_KEYS: Final[Mapping[str, str]] = {
     "instrument": "Fields of an instrument, and its aliases.",
     "price": "`px` and `time`.",
     "token": "Where the token stands.",
+    "version": "Where the version stands: it is compared with `checked`.",
+    "may_trade": "Condition on the answer under which the key may trade.",
+    "may_withdraw": "Condition under which it may withdraw, which it should not.",
     "by_client_id": "Of `fills`: `true` when rows can be told by our name of the order.",
     "next": "How a listing goes on: a named pager and its settings.",
 }
@@ -161,6 +166,9 @@ class Operation:
     instrument: Callable[[Any, Inputs], Any] | None = None
     price: tuple[Read, Read | None] | None = None
     token: Read | None = None
+    version: Read | None = None
+    may_trade: Callable[[Any, Inputs], bool] | None = None
+    may_withdraw: Callable[[Any, Inputs], bool] | None = None
     pager: Pager = no_more
     valid_s: float | None = None
     never_expires: bool = False
@@ -363,6 +371,9 @@ def _alternative(
         else None,
         price=_price(items["price"], answers) if "price" in items else None,
         token=answers.value(items["token"]) if "token" in items else None,
+        version=answers.value(items["version"]) if "version" in items else None,
+        may_trade=answers.condition(items["may_trade"]) if "may_trade" in items else None,
+        may_withdraw=answers.condition(items["may_withdraw"]) if "may_withdraw" in items else None,
         pager=pager,
         valid_s=valid_s,
         never_expires=never_expires,
@@ -382,6 +393,8 @@ _READ_BY: Final[Mapping[str, str]] = {
     "reference_price": "price",
     "server_time": "as_of",
     "stream_token": "token",
+    "api_version": "version",
+    "key_permissions": "may_trade",
 }
 
 

@@ -23,6 +23,7 @@ from tradegw import (
 from tradegw.venue import (
     Capabilities,
     Command,
+    Examined,
     Feedback,
     FetchFills,
     FetchInstruments,
@@ -37,6 +38,7 @@ from tradegw.venue import (
     TranslateContext,
     Venue,
     VenueRequest,
+    Verdict,
 )
 from tradegw_rest.config import RestConfig
 from tradegw_rest.connection import run_connection
@@ -53,6 +55,10 @@ __all__ = ["RestVenue", "open_rest"]
 _BANNED: Final = 418
 _UNTOLD_WAIT_S: Final = 1.0
 """For how long a venue that says "too fast", and not until when, is left alone."""
+_UNTOLD: Final = {
+    "api_version": "the exchange does not tell which it runs",
+    "key_permissions": "the exchange does not tell what a key may do",
+}
 _FIRST_WAIT_S: Final = 0.5
 _LONGEST_WAIT_S: Final = 30.0
 
@@ -137,6 +143,43 @@ class RestVenue(Venue):
             page = await self._ask(query, drawn)
             return Page(items=page.items, as_of=as_of)
         return page
+
+    async def examine(self) -> Sequence[Examined]:
+        """Compare the version of the API with the definition's, and look at what the key may do."""
+        definition = self._definition
+        found: list[Examined] = []
+        for check, name, look in (
+            ("version", "api_version", self._examine_version),
+            ("permissions", "key_permissions", self._examine_permissions),
+        ):
+            if name not in definition.operations:
+                found.append(Examined(check=check, verdict=Verdict.OK, detail=_UNTOLD[name]))
+                continue
+            try:
+                draft = definition.plain_draft(name, self._venue_ns())
+                verdict, detail = look(draft, await self._send(draft))
+            except (VenueError, TranslationError) as e:
+                verdict, detail = Verdict.PROBLEM, str(e)
+            found.append(Examined(check=check, verdict=verdict, detail=detail))
+        checked = f"checked against {definition.checked.version}, {definition.checked.date}"
+        first = replace(
+            found[0], detail=f"definition {definition.name}, {checked}: {found[0].detail}"
+        )
+        return (first, *found[1:])
+
+    def _examine_version(self, draft: Draft, response: HttpResponse) -> tuple[Verdict, str]:
+        version = self._definition.api_version(draft, response)
+        if version == self._definition.checked.version:
+            return Verdict.OK, "the exchange runs the same"
+        return Verdict.WARNING, f"the exchange runs {version}"
+
+    def _examine_permissions(self, draft: Draft, response: HttpResponse) -> tuple[Verdict, str]:
+        trades, withdraws = self._definition.permissions(draft, response)
+        if not trades:
+            return Verdict.PROBLEM, "the key may not trade"
+        if withdraws:
+            return Verdict.WARNING, "the key may withdraw: make one that may only trade"
+        return Verdict.OK, "the key may trade"
 
     async def stream(self, since: int) -> AsyncIterator[StreamItem]:
         """Yield what the private stream tells; after a break a gap, then ready anew."""
