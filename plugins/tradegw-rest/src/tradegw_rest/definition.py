@@ -453,10 +453,12 @@ class Definition:
         except TranslationError:
             answer = None
         inputs.root = answer
+        ok = draft.operation.ok
         if (
             not 200 <= response.status < 300
             or answer is None
             or self.errors.is_error(answer, inputs)
+            or (ok is not None and not ok(answer, inputs))
         ):
             self._refuse(draft, response, answer, inputs)
         return answer, inputs

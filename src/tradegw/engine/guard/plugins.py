@@ -30,6 +30,10 @@ NOTHING: Final[Mapping[str, int]] = MappingProxyType({})
 ResultT = TypeVar("ResultT")
 
 
+def _drawn(page: Page[Any]) -> Mapping[str, int]:
+    return page.cost
+
+
 class GuardedPlugins(AccountPlugins):
     """The four hooks of one account. Commands take their turn before they are translated: see `Desk`."""
 
@@ -51,7 +55,10 @@ class GuardedPlugins(AccountPlugins):
         """
         symbol: str | None = getattr(query, "symbol", None)
         return await self._in_turn(
-            lambda: super(GuardedPlugins, self).fetch(query), operation_of(query), symbol
+            lambda: super(GuardedPlugins, self).fetch(query),
+            operation_of(query),
+            symbol,
+            drawn=_drawn,
         )
 
     async def execute_in_turn(
@@ -72,6 +79,7 @@ class GuardedPlugins(AccountPlugins):
         operation: Operation,
         symbol: str | None,
         cost: Mapping[str, int] = NOTHING,
+        drawn: Callable[[ResultT], Mapping[str, int]] | None = None,
     ) -> ResultT:
         guard = self._guard
         if guard.breaker.is_open and operation is not Operation.SERVER_TIME:
@@ -93,9 +101,8 @@ class GuardedPlugins(AccountPlugins):
                 if not deadline.expired():
                     raise
                 raise OutcomeUnknown(f"no answer within {FETCH_TIMEOUT_S} s") from e
-            told: object = answer
-            if isinstance(told, Page):
-                permit.charge(told.cost)
+            if drawn is not None:
+                permit.charge(drawn(answer))
         except Exception as e:
             if isinstance(e, NotSent):
                 permit.not_sent()
