@@ -10,6 +10,8 @@ from cyclopts import App, Parameter
 __all__ = ["make_app"]
 
 _Json = Annotated[bool, Parameter(negative="")]
+# A key in PEM begins with dashes.
+_Text = Annotated[str, Parameter(allow_leading_hyphen=True)]
 
 
 def make_app() -> App:
@@ -98,9 +100,9 @@ def _render(
     /,
     *,
     order: str | None = None,
-    key: str = "",
-    secret: str = "",
-    passphrase: str | None = None,
+    key: _Text = "",
+    secret: _Text = "",
+    passphrase: _Text | None = None,
     clock_ms: int | None = None,
     nonce: str | None = None,
     instrument: str | None = None,

@@ -36,7 +36,6 @@ from tradegw.venue import (
     FetchOpenOrders,
     FetchOrder,
     FetchReferencePrice,
-    FetchServerTime,
     Query,
     Replace,
     Submit,
@@ -156,6 +155,10 @@ def find_instrument(
     return Listed(instrument=found, aliases=definition.samples.aliases(symbol))
 
 
+_ALONE: Final = frozenset(("stream_token", "api_version", "key_permissions", "server_time"))
+"""Operations whose request is always the same."""
+
+
 def build(
     definition: Definition, operation: str, order: Order | None, market: Listed | None, now_ns: int
 ) -> Draft:
@@ -165,8 +168,8 @@ def build(
         InvalidOrder: The venue cannot do this.
     """
     markets = Markets(() if market is None else (market,))
-    if operation == "stream_token":
-        return definition.token_draft(now_ns)
+    if operation in _ALONE:
+        return definition.plain_draft(operation, now_ns)
     if operation in COMMANDS:
         if market is None:
             raise ConfigError(f"{operation} needs --order with a symbol")
@@ -225,7 +228,7 @@ def _query(operation: str, order: Order | None) -> Query:
             assert symbol is not None
             return FetchReferencePrice(symbol=symbol)
         case _:
-            return FetchServerTime()
+            raise AssertionError(f"{operation} is no query")
 
 
 def render(
