@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from tradegw_rest import load
+from tradegw_rest import HttpResponse, load
 from tradegw_rest.library import names
 
 from tradegw.testing import an_order
@@ -122,3 +122,34 @@ def test_a_request_of_one_kind_says_that_it_draws_nothing_of_the_others() -> Non
         "/api/v5/trade/order": {"algo": 0, "place": 1},
         "/api/v5/trade/order-algo": {"algo": 1, "place": 0},
     }
+
+
+@pytest.mark.parametrize(
+    ("name", "operation", "headers", "used"),
+    [
+        (
+            "binance-spot",
+            "place",
+            {"x-mbx-used-weight-1m": "17", "x-mbx-order-count-10s": "3"},
+            {"weight": 17, "orders_10s": 3},
+        ),
+        ("bybit-spot", "place", {"x-bapi-limit-status": "18"}, {"create": 2}),
+        ("bybit-spot", "cancel", {"x-bapi-limit-status": "18"}, {"cancel": 2}),
+        ("bybit-spot", "replace", {"x-bapi-limit-status": "9"}, {"amend": 1}),
+        # Each question has a limit of its own there.
+        ("bybit-spot", "order", {"x-bapi-limit-status": "49"}, {}),
+        # A customer who may do more than is published has not used less than nothing.
+        ("bybit-spot", "place", {"x-bapi-limit-status": "39"}, {"create": 0}),
+        ("coinbase", "place", {"x-ratelimit-remaining": "28"}, {"private": 2}),
+        ("coinbase", "reference_price", {"x-ratelimit-remaining": "4"}, {"public": 6}),
+        ("coinbase", "place", {"x-ratelimit-remaining": "many"}, {}),
+        ("kraken-spot", "place", {"x-ratelimit-remaining": "4"}, {}),
+    ],
+)
+def test_headers_tell_what_is_used(
+    name: str, operation: str, headers: dict[str, str], used: dict[str, int]
+) -> None:
+    definition = load(name)
+    asked = definition.operations[operation][0]
+    response = HttpResponse(status=200, headers=headers, body=b"{}")
+    assert definition.used(asked, response) == used

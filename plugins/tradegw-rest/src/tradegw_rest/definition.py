@@ -466,11 +466,11 @@ class Definition:
     def _refuse(self, draft: Draft, response: HttpResponse, answer: Any, inputs: Inputs) -> None:
         self.errors.classify(draft.operation.name, response, answer, inputs).raise_for_query()
 
-    def used(self, draft: Draft, response: HttpResponse) -> dict[str, int]:
+    def used(self, operation: Operation, response: HttpResponse) -> dict[str, int]:
         """Return what the answer's headers say of the budgets, for `Runtime.feedback`."""
         found: dict[str, int] = {}
         for usage in self.usage:
-            if usage.operations is not None and draft.operation.name not in usage.operations:
+            if usage.operations is not None and operation.name not in usage.operations:
                 continue
             text = response.headers.get(usage.header, "")
             if text.isascii() and text.isdigit() and len(text) < 12:

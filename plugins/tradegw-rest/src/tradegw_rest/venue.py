@@ -291,7 +291,7 @@ class RestVenue(Venue):
         if self._venue_ns() >= draft.valid_until_ns:
             raise NotSent("the request's validity ended before it could be sent")
         response = await self._transport.send(self._signed(draft))
-        used = self._definition.used(draft, response)
+        used = self._definition.used(draft.operation, response)
         if used:
             self._runtime.feedback(Feedback(used=used, symbol=_symbol_of(draft)))
         return response
