@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from tradegw_rest import HttpResponse, load
+from tradegw_rest.inputs import Inputs
 from tradegw_rest.library import names
 
 from tradegw.testing import an_order
@@ -14,6 +15,7 @@ from tradegw.venue import (
     BudgetStrategy,
     Cancel,
     Operation,
+    Outcome,
     TranslateContext,
     VenueTime,
 )
@@ -153,3 +155,28 @@ def test_headers_tell_what_is_used(
     asked = definition.operations[operation][0]
     response = HttpResponse(status=200, headers=headers, body=b"{}")
     assert definition.used(asked, response) == used
+
+
+@pytest.mark.parametrize(
+    ("name", "status", "headers", "answer", "wait_s"),
+    [
+        ("binance-spot", 429, {"retry-after": "7"}, {"code": -1003, "msg": "Too many"}, 7.0),
+        ("binance-spot", 418, {"retry-after": "120"}, {"code": -1003, "msg": "Banned"}, 120.0),
+        ("binance-spot", 429, {}, {"code": -1015, "msg": "Too many new orders"}, None),
+        # It says so nowhere but in its documentation.
+        ("bybit-spot", 403, {}, {}, 600.0),
+        ("bybit-spot", 429, {}, {}, None),
+        ("kraken-spot", 200, {}, {"error": ["EGeneral:Temporary lockout"]}, 900.0),
+        ("kraken-spot", 200, {}, {"error": ["EAPI:Rate limit exceeded"]}, None),
+    ],
+)
+def test_how_long_to_wait(
+    name: str, status: int, headers: dict[str, str], answer: Any, wait_s: float | None
+) -> None:
+    definition = load(name)
+    inputs = Inputs(now_ns=1)
+    response = HttpResponse(status=status, headers=headers, body=b"")
+    inputs.root = answer
+    failure = definition.errors.classify("place", response, answer, inputs)
+    assert failure.outcome is Outcome.THROTTLED
+    assert failure.retry_after_s == wait_s

@@ -62,6 +62,7 @@ RULE_KEYS: Final[Mapping[str, str]] = {
     "operations": "Operations for which the rule holds; all without it.",
     "class": "Class of failure.",
     "outcome": "`REFUSED THROTTLED UNKNOWN`, where the class's own does not hold.",
+    "wait_s": "How long to wait, where the answer does not say.",
 }
 
 _CAUTION: Final = (_U, _T, _R)
@@ -109,6 +110,7 @@ class _Rule:
     operations: frozenset[str] | None
     error_class: str
     outcome: Outcome
+    wait_s: float | None
 
     def fits(self, operation: str, status: int, code: str | None, text: str) -> bool:
         if self.operations is not None and operation not in self.operations:
@@ -154,6 +156,7 @@ class ErrorTable:
             for code, text in self._signs(answer, inputs)
         ]
         # Of several errors the least certain decides.
+        wait_s = self._wait(response.headers)
         code, text, rule = min(
             found, key=lambda one: _CAUTION.index(_U if one[2] is None else one[2].outcome)
         )
@@ -162,7 +165,7 @@ class ErrorTable:
             outcome=_U if rule is None else rule.outcome,
             code=code or f"HTTP {response.status}",
             text=text or _words(response.body),
-            retry_after_s=self._wait(response.headers),
+            retry_after_s=rule.wait_s if wait_s is None and rule is not None else wait_s,
         )
 
     def _signs(self, answer: Any, inputs: Inputs) -> list[tuple[str | None, str]]:
@@ -231,6 +234,7 @@ def _rule(spot: Spot, operations: Sequence[str]) -> _Rule:
         else frozenset(one.one_of(operations) for one in parts["operations"].each()),
         error_class=error_class,
         outcome=outcome,
+        wait_s=parts["wait_s"].seconds() if "wait_s" in parts else None,
     )
 
 
