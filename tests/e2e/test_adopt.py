@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
+import pytest
 from tradegw_mock.serve import ServingAccount
 from tradegw_mock.testing import MockProcess
 
@@ -22,6 +23,8 @@ CONFIG = """
 name = "desk-1"
 [store]
 url = "sqlite:///{directory}/tradegw.db"
+"""
+REST = """
 [venues.binance]
 plugin = "rest"
 definition = "binance-spot"
@@ -31,6 +34,14 @@ stream_url = "{stream}"
 venue = "binance"
 api_key = "env:TEST_KEY"
 api_secret = "env:TEST_SECRET"
+"""
+NATIVE = """
+[venues.native]
+plugin = "mock"
+url = "{native}"
+[accounts.main]
+venue = "native"
+exchange_account = "ours"
 """
 PRICES = ("20000", "20001", "20002")
 
@@ -53,14 +64,16 @@ def at_exchange(exchange: MockProcess) -> dict[str, Any]:
         return {order.client_order_id: order for order in client.read("ours").orders}
 
 
-def test_orders_outlive_the_record(tmp_path: Path) -> None:
+@pytest.mark.parametrize("venue", [REST, NATIVE], ids=["rest", "native"])
+def test_orders_outlive_the_record(tmp_path: Path, venue: str) -> None:
     with MockProcess(liquidity="none", accounts=["ours", "another"]) as exchange:
         ours, another = exchange.serving.accounts
         config = tmp_path / "tradegw.toml"
         serves = exchange.serving
-        config.write_text(
-            CONFIG.format(directory=tmp_path, rest=serves.rest, stream=serves.ws_api), "utf-8"
+        text = (CONFIG + venue).format(
+            directory=tmp_path, rest=serves.rest, stream=serves.ws_api, native=exchange.url
         )
+        config.write_text(text, "utf-8")
         key = {"TEST_KEY": ours.api_key, "TEST_SECRET": ours.api_secret}
 
         def ask(*words: str, code: int = 0) -> Any:
@@ -115,6 +128,10 @@ def test_orders_outlive_the_record(tmp_path: Path) -> None:
                 closed = ask("order", "cancel", order["order_id"])
                 assert closed["ord_status"] == "CANCELED", closed
             assert Decimal(ask("order", "status", best["order_id"])["cum_qty"]) == Decimal("0.004")
+            # One of the others, by its name: with no tag of ours, or with another's.
+            wanted = str(at_exchange(exchange)["by-hand"].order_id)
+            (taken,) = ask("adopt", "--account", "main", "--venue-order-id", wanted)["orders"]
+            assert (taken["venue_order_id"], taken["origin"]) == (wanted, "GATEWAY")
         left = at_exchange(exchange)
         mine = {order["venue_client_order_id"] for order in before.values()}
         assert {left[name].ord_status for name in mine} == {"CANCELED"}
