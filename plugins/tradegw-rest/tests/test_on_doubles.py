@@ -29,12 +29,15 @@ from tradegw import (
 from tradegw.gateway.open import open_gateway
 from tradegw.venue import Capabilities, ExpiryKind, ReplaceKind
 
+from .doubles.bitstamp import Bitstamp
+from .doubles.bybit import Bybit
+from .doubles.coinbase import Coinbase
 from .doubles.core import Double, Fault, TurningClock
 from .doubles.kraken import Kraken
 from .doubles.okx import Okx
 
-PATIENCE_S = 20.0
-DOUBLES: list[type[Double]] = [Kraken, Okx]
+PATIENCE_S = 8.0
+DOUBLES: list[type[Double]] = [Kraken, Coinbase, Okx, Bybit, Bitstamp]
 
 Trading = Callable[..., AbstractAsyncContextManager[Gateway]]
 
