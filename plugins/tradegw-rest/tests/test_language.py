@@ -215,6 +215,9 @@ def test_values_of_requests(text: str, found: Any) -> None:
         ("{sum: [a, b, c]}", {"a": "1", "b": 2}, Decimal(3)),
         ("{product: [a, {const: '0.5'}]}", {"a": "3"}, Decimal("1.5")),
         ("{difference: [a, b]}", {"a": "3", "b": "1.5"}, Decimal("1.5")),
+        ("{quotient: [a, b]}", {"a": "10", "b": "4"}, Decimal("2.5")),
+        # In whole steps: what the venue rounded is rounded back.
+        ("{quotient: [a, b]}", {"a": "10", "b": "3"}, Decimal("3.3333")),
         ("{power: a}", {"a": 8}, Decimal("1E-8")),
         ("{split: a, by: ' ', part: '0'}", {"a": "10 USD"}, "10"),
         ("{split: a, by: ' ', part: '1'}", {"a": "10"}, None),
@@ -237,6 +240,7 @@ def test_values_of_answers(text: str, row: Any, found: Any) -> None:
         ("{time: a, unit: iso}", {"a": 7}),
         ("{negate: a}", {"a": "1e9"}),
         ("{power: a}", {"a": "1.5"}),
+        ("{quotient: [a, b]}", {"a": "1.5", "b": "0"}),
         ("{choose: [{when: {a: x}, is: a}]}", {"a": "y"}),
     ],
 )

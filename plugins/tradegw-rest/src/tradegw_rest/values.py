@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from decimal import Decimal
+from decimal import ROUND_HALF_EVEN, Decimal, localcontext
 from operator import attrgetter
 from typing import Any, Final
 
@@ -508,6 +508,26 @@ def _difference(compiler: Compiler, items: Mapping[str, Spot]) -> Read:
     return read
 
 
+def _quotient(compiler: Compiler, items: Mapping[str, Spot]) -> Read:
+    spots = items["quotient"].list()
+    if len(spots) != 2:
+        items["quotient"].fail(f"expected two values, found {len(spots)}")
+    left, right = (compiler.value(part) for part in spots)
+
+    def read(row: Any, inputs: Inputs) -> Any:
+        number, by = to_decimal(left(row, inputs)), to_decimal(right(row, inputs))
+        if number is None or by is None:
+            return None
+        if not by:
+            raise TranslationError(f"expected a number to divide {number} by, found zero")
+        step = Decimal("1E-18") if inputs.instrument is None else inputs.instrument.step_size
+        with localcontext(prec=38):
+            # Venues trade whole steps: what is beside them is what their own rounding left.
+            return (number / by / step).quantize(Decimal(1), ROUND_HALF_EVEN) * step
+
+    return read
+
+
 def _power(compiler: Compiler, items: Mapping[str, Spot]) -> Read:
     of = compiler.value(items["power"])
 
@@ -620,6 +640,11 @@ VERBS: Final[Mapping[str, Verb]] = {
     "product": Verb(compile=_product, where="answer", doc="The product of a list of numbers."),
     "difference": Verb(
         compile=_difference, where="answer", doc="The first of two numbers less the second."
+    ),
+    "quotient": Verb(
+        compile=_quotient,
+        where="answer",
+        doc="The first of two numbers divided by the second, in whole steps of the market.",
     ),
     "negate": Verb(
         compile=_changed(lambda number: -number, "negate"),
