@@ -499,17 +499,41 @@ def other_cases(
                 by_id | terms,
                 lambda: ex.edit_order(id_, symbol, "limit", "buy", 0.02, 100),
             )
+            names = "unified uses names that the reference no longer has, product_id and order_id"
             add("order by id", "order", by_id, lambda: ex.fetch_order(id_, symbol))
-            add("history", "history", just, lambda: ex.fetch_orders(symbol, None, 100))
+            add(
+                "history",
+                "history",
+                just,
+                lambda: ex.parse_orders(
+                    ex.v3_private_get_brokerage_orders_historical_batch(
+                        {"product_ids": venue, "limit": "100"}
+                    )["orders"],
+                    ex.market(symbol),
+                ),
+                names,
+            )
             add(
                 "fills of an order",
                 "fills",
                 by_id,
                 lambda: ex.v3_private_get_brokerage_orders_historical_fills(
-                    {"order_id": id_, "product_id": venue, "limit": "100"}
+                    {"order_ids": id_, "product_ids": venue, "limit": "100"}
                 ),
+                names,
             )
-            add("fills", "fills", just, lambda: ex.fetch_my_trades(symbol, None, 100))
+            add(
+                "fills",
+                "fills",
+                just,
+                lambda: ex.parse_trades(
+                    ex.v3_private_get_brokerage_orders_historical_fills(
+                        {"product_ids": venue, "limit": "100"}
+                    )["fills"],
+                    ex.market(symbol),
+                ),
+                names,
+            )
             add(
                 "balances",
                 "balances",
@@ -521,9 +545,9 @@ def other_cases(
                 "open_orders",
                 just,
                 lambda: ex.v3_private_get_brokerage_orders_historical_batch(
-                    {"order_status": "OPEN", "product_id": venue, "limit": "100"}
+                    {"order_status": "OPEN", "product_ids": venue, "limit": "100"}
                 ),
-                "",
+                names,
             )
         case _:
             body = "ccxt sends foo=bar where there is nothing to say; without a body there is no content type"
@@ -971,6 +995,20 @@ def sdk_calls(
                 ),
                 ("cancel by id", "cancel", by_id, lambda: client.cancel_orders(["1234"])),
                 ("order by id", "order", by_id, lambda: client.get_order("1234")),
+                (
+                    "open orders",
+                    "open_orders",
+                    {"symbol": symbol},
+                    lambda: client.list_orders(
+                        order_status=["OPEN"], product_ids=[venue], limit=100
+                    ),
+                ),
+                (
+                    "fills of an order",
+                    "fills",
+                    by_id,
+                    lambda: client.get_fills(order_ids=["1234"], product_ids=[venue], limit=100),
+                ),
                 (
                     "balances",
                     "balances",
