@@ -386,4 +386,6 @@ def _at(ns: int) -> str:
 
 
 def _error(code: str, status: int) -> Refused:
-    return Refused({"status": "error", "reason": {"__all__": [f"error {code}"]}, "code": code}, status)
+    return Refused(
+        {"status": "error", "reason": {"__all__": [f"error {code}"]}, "code": code}, status
+    )

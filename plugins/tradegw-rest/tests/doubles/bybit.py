@@ -1,7 +1,7 @@
 """Bybit v5, category spot of a unified account: REST, and the private WebSocket.
 
-Source: bybit-exchange/docs v5, "Integration Guidance", "Trade" (place, amend, cancel, cancel all, open orders,
-order history, trade history), "Account" (wallet balance), "Websocket Stream", "Error Codes", "Enums".
+Source: bybit-exchange/docs v5, "Integration Guidance", "Trade" (place, amend, cancel, cancel all, open
+orders, order history, trade history), "Account" (wallet balance), "Websocket Stream", "Error Codes", "Enums".
 """
 
 from __future__ import annotations
@@ -265,9 +265,7 @@ class Bybit(Double):
         begin, limit = int(query.get("cursor", "0")), min(int(query.get("limit", "20")), most)
         end = begin + limit
         cursor = str(end) if end < len(rows) else ""
-        return self._ok(
-            {"category": "spot", "list": rows[begin:end], "nextPageCursor": cursor}
-        )
+        return self._ok({"category": "spot", "list": rows[begin:end], "nextPageCursor": cursor})
 
     def _realtime(self, call: Call) -> Any:
         return self._listed(self.open_orders(), call)

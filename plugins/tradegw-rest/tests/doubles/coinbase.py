@@ -164,7 +164,11 @@ class Coinbase(Double):
             return Refused({"success": False, "errors": [{"edit_failure_reason": word}]})
         failure = {"error": word, "message": word, "new_order_failure_reason": word}
         return Refused(
-            {"success": False, "failure_reason": "UNKNOWN_FAILURE_REASON", "error_response": failure}
+            {
+                "success": False,
+                "failure_reason": "UNKNOWN_FAILURE_REASON",
+                "error_response": failure,
+            }
         )
 
     def throttled(self) -> Refused:
