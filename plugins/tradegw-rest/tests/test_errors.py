@@ -72,7 +72,9 @@ for words, error_class in engine.items():
 add(B, 400, [binance(-2010, "Duplicate order sent.")], "DUPLICATE_CLIENT_ORDER_ID", U)
 add(B, 400, [binance(-2011, "Unknown order sent."), binance(-2013)], "UNKNOWN_ORDER", U)
 add(B, 400, [binance(-1013, "Filter failure: LOT_SIZE"), binance(-1111)], "INVALID_ORDER", R)
-add(B, 400, [binance(code) for code in (-1100, -1102, -1116, -1117, -1130)], "INVALID_ORDER", R)
+invalid_binance = [*range(-1106, -1099), -1108, -1111, -1112, *range(-1120, -1113), -1122, -1125]
+invalid_binance += [-1127, -1128, -1130]
+add(B, 400, [binance(code) for code in invalid_binance], "INVALID_ORDER", R)
 add(B, 400, [binance(-1121)], "UNKNOWN_SYMBOL", R)
 add(B, 429, [binance(-1003), binance(-1015), binance(-1034), {}], "RATE_LIMITED", T)
 add(B, 418, [binance(-1003), {}], "RATE_LIMITED", T)

@@ -545,3 +545,36 @@ async def test_a_clock_far_from_ours_takes_no_orders(
             order = await gateway.place_order(**terms(double))
             assert order.ord_status is OrdStatus.NEW
     assert double.refusals == []
+
+
+# --- the doubles themselves -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "change",
+    ["nothing", "body", "headers", "content type", "a minute later", "ten minutes later"],
+)
+async def test_a_double_takes_no_request_that_its_exchange_would_refuse(
+    double: Double, can: Capabilities, trading: Trading, change: str
+) -> None:
+    """What proves something about the gateway must be strict itself: this one is tried with what is wrong."""
+    async with trading() as gateway:
+        await gateway.place_order(**terms(double))
+        refused = len(double.refusals)
+        last = double.last("place")
+        match change:
+            case "body":
+                assert last.body.count(b"0.01") == 1
+                double.replay("place", body=last.body.replace(b"0.01", b"0.02"))
+            case "headers":
+                double.replay("place", headers={})
+            case "content type":
+                double.replay("place", headers={**last.headers, "Content-Type": "text/plain"})
+            case "a minute later" | "ten minutes later":
+                double.clock.turn(60 if "a minute" in change else 600)
+                double.replay("place")
+            case _:
+                double.replay("place")
+    # Of Coinbase a token serves once; elsewhere nonces, times and names of orders do not serve twice.
+    assert len(double.refusals) == refused + 1
+    assert len(double.orders()) == 1

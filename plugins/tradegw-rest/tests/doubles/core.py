@@ -15,7 +15,7 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from enum import StrEnum
 from typing import Any, ClassVar, Self
@@ -227,6 +227,7 @@ class Double(ABC):
         self.crowd(Side.SELL, "10", ASK)
         self.accepted: Counter[str] = Counter()
         self._arrived: Counter[str] = Counter()
+        self._last: dict[str, Call] = {}
         self.refusals: list[str] = []
         self.is_mute = self.is_stuttering = self.is_unreachable = False
         self.connections: list[Connection] = []
@@ -408,6 +409,17 @@ class Double(ABC):
         held, self._held = self._held, []
         return [self._act(route, call)[1] for route, call in held]
 
+    def last(self, operation: str) -> Call:
+        """Return the last request of an operation, as it came."""
+        return self._last[operation]
+
+    def replay(self, operation: str, **changes: Any) -> Any:
+        """Let the last request of an operation arrive again, changed or not, and return the answer."""
+        call = replace(self._last[operation], **changes)
+        route = self._route(call)
+        assert route is not None
+        return self._act(route, call)[1]
+
     def cut_streams(self) -> None:
         """Break every stream, without a word."""
         for connection in self.connections:
@@ -482,6 +494,7 @@ class Double(ABC):
         found = route.pattern.fullmatch(call.path)
         assert found is not None
         self._arrived[route.operation] += 1
+        self._last[route.operation] = call
         try:
             if not route.is_public:
                 self.authenticate(call)
