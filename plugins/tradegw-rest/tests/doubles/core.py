@@ -1,7 +1,7 @@
 """What every double has: a real book, a server on the loopback, a clock to turn, and faults.
 
-A double speaks one exchange's protocol, written from that exchange's documentation and not from our
-definition of it. Behind the protocol is the matching engine of `tradegw-mock`: what happens there is real, to
+A double speaks one exchange's protocol, written from that exchange's documentation, and shares nothing
+with our definition of it. Behind the protocol is the matching engine of `tradegw-mock`: what happens there is real, to
 the last digit of every balance, and its audit trail knows nothing of the gateway.
 """
 
