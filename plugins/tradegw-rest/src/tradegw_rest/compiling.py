@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -22,6 +22,7 @@ from tradegw.venue import (
 from tradegw.venue import Operation as EngineOperation
 from tradegw_rest.definition import Checked, Definition, Host, Usage
 from tradegw_rest.failures import ErrorTable
+from tradegw_rest.inputs import Inputs
 from tradegw_rest.markets import Listed, Markets
 from tradegw_rest.operations import OPERATIONS, Operation, compile_operation
 from tradegw_rest.signers import NONCES, SIGNERS
@@ -289,11 +290,31 @@ def _with_costs(budget: BudgetPool, operations: Mapping[str, tuple[Operation, ..
     found = {
         operation: max(each(name), default=0) for operation, name in (_COMMANDS | _LISTINGS).items()
     }
-    # An order is looked for in each place, and once more when it is in none; fills may need its id first.
-    order = 2 * sum(each("order")) + found[EngineOperation.SERVER_TIME]
-    found[EngineOperation.ORDER] = order
-    found[EngineOperation.FILLS] = max(each("fills"), default=0) + order
+    # An order is looked for in each place that is meant for the name it is asked by; by the venue's id once
+    # more when it is in none. Fills may need that id first. What is taken for dearer than it is waits for
+    # room that other questions use up.
+    by_id, by_name = _looks(budget.name, operations.get("order", ()))
+    time = found[EngineOperation.SERVER_TIME]
+    found[EngineOperation.ORDER] = time + max(2 * by_id, by_name)
+    found[EngineOperation.FILLS] = max(each("fills"), default=0) + time + by_name
     return replace(budget, costs=found)
+
+
+def _looks(budget: str, places: Sequence[Operation]) -> tuple[int, int]:
+    """Return what one look for an order draws: by the venue's id, and by our name alone."""
+    ways = (
+        Inputs(now_ns=0, venue_client_order_id="name", venue_order_id="id"),
+        Inputs(now_ns=0, venue_client_order_id="name"),
+    )
+    totals = [0, 0]
+    for place in places:
+        cost = dict(place.costs).get(budget)
+        meant = [place.test is None or place.test(None, way) for way in ways]
+        for index, is_meant in enumerate(meant):
+            # Whatever else its condition hangs on may hold.
+            if cost is not None and (is_meant or not any(meant)):
+                totals[index] += cost.most
+    return totals[0], totals[1]
 
 
 def _usage(spot: Spot, pools: list[str]) -> Usage:

@@ -122,8 +122,8 @@ class RestVenue(Venue):
     async def fetch(self, query: Query) -> Page[Any]:
         """Ask the exchange.
 
-        An order that is not found is looked for twice, and the page is dated by the exchange's own clock as
-        it stood before the second look: nobody's guess of it proves an absence.
+        Where an order may be absent, the page is dated by the exchange's own clock as it stood before the
+        last look: nobody's guess of it proves an absence.
         """
         drawn = Counter({budget.name: 0 for budget in self.capabilities.budgets})
         return replace(await self._found(query, drawn), cost=drawn)
@@ -134,6 +134,11 @@ class RestVenue(Venue):
             return await self._ask_time(drawn)
         if isinstance(query, FetchFills) and query.venue_client_order_id is not None:
             return await self._ask_fills(query, query.venue_client_order_id, drawn)
+        if isinstance(query, FetchOrder) and query.venue_order_id is None:
+            # By our name: in doubt, and likely not there. Where looking is dear, Kraken's closed orders say,
+            # two looks for each question would leave little room in the budget for an answer.
+            as_of = (await self._ask_time(drawn)).as_of
+            return replace(await self._ask(query, drawn), as_of=as_of)
         page = await self._ask(query, drawn)
         if isinstance(query, FetchInstruments):
             self._markets = Markets(page.items)
