@@ -1,8 +1,8 @@
 """What every double has: a real book, a server on the loopback, a clock to turn, and faults.
 
-A double speaks one exchange's protocol, written from that exchange's documentation, and shares nothing
-with our definition of it. Behind the protocol is the matching engine of `tradegw-mock`: what happens there is real, to
-the last digit of every balance, and its audit trail knows nothing of the gateway.
+A double speaks one exchange's protocol, written from that exchange's documentation, and shares nothing with
+our definition of it. Behind the protocol is the matching engine of `tradegw-mock`: what happens there is
+real, to the last digit of every balance, and its audit trail knows nothing of the gateway.
 """
 
 from __future__ import annotations
