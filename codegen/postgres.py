@@ -12,6 +12,7 @@ import importlib.util
 import os
 import pwd
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
@@ -122,6 +123,17 @@ def bundled_server() -> Generator[str]:
     Raises:
         PostgresUnavailable: The package is not installed, or its server does not start.
     """
+    with restartable_server() as started:
+        yield started.url
+
+
+@contextmanager
+def restartable_server() -> Generator[BundledServer]:
+    """As `bundled_server`, for tests that take their server away and bring it back.
+
+    Raises:
+        PostgresUnavailable: The package is not installed, or its server does not start.
+    """
     package = _bundled_package()
     directory = Path(tempfile.mkdtemp(prefix="tradegw-pg-", dir=_reachable_directory()))
     try:
@@ -133,21 +145,61 @@ def bundled_server() -> Generator[str]:
             identity = {"user": "nobody", "group": pwd.getpwnam("nobody").pw_gid}
             identity["extra_groups"] = ()
         _initdb(install, directory, identity)
-        for attempt in range(1, _START_ATTEMPTS + 1):
-            port = _free_port()
-            process = _start(install, directory, port, identity)
-            try:
-                url = _url({"host": "127.0.0.1", "port": port, "user": "postgres"})
-                if _await_start(process, url, directory):
-                    yield url
-                    return
-                if attempt == _START_ATTEMPTS:
-                    log = (directory / "log").read_text(errors="replace")
-                    raise PostgresUnavailable(f"the bundled Postgres does not start:\n{log}")
-            finally:
-                _stop(process)
+        started = BundledServer(install, directory, identity)
+        try:
+            started.start()
+            yield started
+        finally:
+            started.stop()
     finally:
         shutil.rmtree(directory, ignore_errors=True)
+
+
+class BundledServer:
+    """A server of ours, that can be stopped and started again at the same address.
+
+    Attributes:
+        url: As somebody who may do everything.
+    """
+
+    def __init__(self, install: Path, directory: Path, identity: dict[str, Any]) -> None:
+        self._install = install
+        self._directory = directory
+        self._identity = identity
+        self._process: subprocess.Popen[bytes] | None = None
+        self._port: int | None = None
+        self.url = ""
+
+    def start(self) -> None:
+        """Start it, and wait until it answers.
+
+        Raises:
+            PostgresUnavailable: It does not.
+        """
+        for _ in range(_START_ATTEMPTS):
+            port = self._port or _free_port()
+            self.url = _url({"host": "127.0.0.1", "port": port, "user": "postgres"})
+            self._process = _start(self._install, self._directory, port, self._identity)
+            if _await_start(self._process, self.url, self._directory):
+                self._port = port
+                return
+            self.stop()
+        log = (self._directory / "log").read_text(errors="replace")
+        raise PostgresUnavailable(f"the bundled Postgres does not start:\n{log}")
+
+    def stop(self) -> None:
+        """Cut every connection and stop it in order."""
+        if self._process is not None:
+            process, self._process = self._process, None
+            _stop(process)
+
+    def crash(self) -> None:
+        """Kill all of its processes, as a failing machine does."""
+        assert self._process is not None
+        pid_file = self._directory / "data" / "postmaster.pid"
+        os.kill(int(pid_file.read_text().split()[0]), signal.SIGQUIT)
+        self._process.wait(_STOP_TIMEOUT_S)
+        self.stop()
 
 
 def _running_server() -> str | None:

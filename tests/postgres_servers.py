@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Generator
 from contextlib import contextmanager
+from typing import NoReturn
 
 import psycopg
 import pytest
@@ -73,6 +74,11 @@ def serve(name: str) -> Generator[Server]:
         ):
             yield Server(url)
     except postgres.PostgresUnavailable as e:
-        if os.environ.get("TRADEGW_REQUIRE_SERVICES") == "1":
-            pytest.fail(f"{name} is needed here: {e}")
-        pytest.skip(f"no {name}: {e}")
+        unavailable(name, e)
+
+
+def unavailable(name: str, error: Exception) -> NoReturn:
+    """Skip the test, or fail it under CI."""
+    if os.environ.get("TRADEGW_REQUIRE_SERVICES") == "1":
+        pytest.fail(f"{name} is needed here: {error}")
+    pytest.skip(f"no {name}: {error}")

@@ -265,7 +265,7 @@ async def test_a_gateway_on_postgres_dies_at_every_point(
     postgres_store: Callable[[str], str],
     server: str,
 ) -> None:
-    await kill_served(exchange, tmp_path, ALL, 1, tell, postgres_store(server))
+    await kill_served(exchange, tmp_path, [*ALL, *IN_OUTAGE], 1, tell, postgres_store(server))
 
 
 @pytest.mark.timeout(400)

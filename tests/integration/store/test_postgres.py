@@ -12,9 +12,10 @@ from uuid import UUID
 import psycopg
 import pytest
 
+from codegen.postgres import BundledServer, PostgresUnavailable, database, restartable_server
 from tests.integration.store.conftest import Desk, StillClock, a_trade, all_events, an_order
 from tests.postgres_proxy import Cut, Proxy, proxy_to
-from tests.postgres_servers import NAMES, Server, make_store
+from tests.postgres_servers import NAMES, Server, make_store, unavailable
 from tradegw._generated.migrations import POSTGRES
 from tradegw.errors import (
     ConfigError,
@@ -384,6 +385,103 @@ async def test_a_connection_cut_anywhere_loses_and_doubles_nothing(
         assert (await store.find_order(order_id) is not None) == is_stored
     assert {True, False} == set(told.values())
     await no_problems(store)
+
+
+async def test_a_commit_whose_wait_for_a_standby_was_interrupted_is_not_taken_for_done() -> None:
+    """The server then says COMMIT, with a warning: promoting the standby would lose the order."""
+    try:
+        with restartable_server() as server, database(server.url) as url:
+            make_store(url)
+            try:
+                await _interrupt(server.url, url)
+            finally:  # Or nothing could ever be committed again, dropping the database included.
+                run(server.url, *_NO_STANDBY)
+    except PostgresUnavailable as e:
+        unavailable(NAMES[0], e)
+
+
+_NO_STANDBY = ("ALTER SYSTEM RESET synchronous_standby_names", "SELECT pg_reload_conf()")
+
+
+async def _interrupt(admin: str, url: str) -> None:
+    store = await open_postgres(url)
+    desk = await Desk.open(store)
+    run(admin, "ALTER SYSTEM SET synchronous_standby_names = 'nobody'", "SELECT pg_reload_conf()")
+    placing = asyncio.ensure_future(desk.place("c1"))
+    with psycopg.connect(admin, autocommit=True) as connection:
+
+        async def waiting() -> int:
+            """Return who waits for the standby, once somebody does."""
+            while True:
+                row = connection.execute(
+                    "SELECT pid FROM pg_stat_activity WHERE wait_event = 'SyncRep'"
+                ).fetchone()
+                if row is not None:
+                    return int(row[0])
+                await asyncio.sleep(0.01)
+
+        for _ in range(3):  # The commit itself, and those that ask what became of it.
+            connection.execute("SELECT pg_cancel_backend(%s)", (await waiting(),))
+        await waiting()
+        assert not placing.done()
+    run(admin, *_NO_STANDBY)
+    assert (await placing).seq == 1
+    await no_problems(store)
+    await store.close()
+
+
+async def test_a_server_that_is_taken_away_under_load_loses_and_doubles_nothing() -> None:
+    """Stopped in order, and killed: what was told is so, and the gateway goes on by itself."""
+    try:
+        with restartable_server() as server, database(server.url) as url:
+            make_store(url)
+            await _take_away(server, url)
+    except PostgresUnavailable as e:
+        unavailable(NAMES[0], e)
+
+
+async def _take_away(server: BundledServer, url: str) -> None:
+    store = await open_postgres(url)
+    desks = [await Desk.open(store, f"a{i}") for i in range(3)]
+    told: dict[OrderId, bool] = {}
+    stored: asyncio.Queue[None] = asyncio.Queue()
+    errors: set[str] = set()
+    is_over = False
+
+    async def trade(desk: Desk, caller: int) -> None:
+        number = 0
+        while not is_over:
+            number += 1
+            order = an_order(f"{caller}-{number}", account=desk.account)
+            try:
+                await desk.append(desk.intent(order))
+                told[order.order_id] = True
+                stored.put_nowait(None)
+            except StoreUnavailable as e:
+                told[order.order_id] = False
+                errors.add(e.reason)
+                store.readmit(desk.account_id)
+
+    async def trades(count: int) -> None:
+        while not stored.empty():
+            stored.get_nowait()
+        for _ in range(count):
+            await stored.get()
+
+    async with asyncio.TaskGroup() as group:
+        for caller in range(12):
+            group.create_task(trade(desks[caller % 3], caller))
+        for take_away in (server.crash, server.stop):
+            await trades(60)
+            await asyncio.to_thread(take_away)
+            await asyncio.to_thread(server.start)
+        await trades(60)
+        is_over = True
+    for order_id, is_stored in told.items():
+        assert (await store.find_order(order_id) is not None) == is_stored
+    assert errors == {"STORE_UNAVAILABLE"}
+    await no_problems(store)
+    await store.close()
 
 
 # --- the schema and its roles ---------------------------------------------------------------------
