@@ -79,6 +79,7 @@ def settings() -> str:
     for title, table in (
         ("venues.NAME", config.VenueConfig),
         ("accounts.NAME", config.AccountConfig),
+        ("sinks.NAME", config.SinkConfig),
     ):
         parts.append(f"## `[{title}]`\n")
         parts.append(_docstring(table))
@@ -95,6 +96,7 @@ def metrics() -> str:
 
     found = Metrics()
     found.watch_accounts(lambda: (), SystemClock())
+    found.watch_outboxes(lambda: ())
     parts = [
         NOTE.format(source="src/tradegw/gateway/metrics.py"),
         "# Metrics\n",

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from tradegw.markers import hookspec
 from tradegw.model import ExecutionReport, Order, OrderEvent
+from tradegw.ports import SinkFactory
 from tradegw.venue import (
     Command,
     Page,
@@ -84,6 +85,16 @@ def tradegw_register_secret_sources() -> Sequence[SecretSource]:
 
     Called once for each gateway, before the configuration is decoded. Does no I/O: a source is asked when a
     venue opens. The offers of all plugins are joined; two of one name are an error. Added in 0.1.
+    """
+    return ()
+
+
+@hookspec
+def tradegw_register_event_sinks() -> Sequence[SinkFactory[Any]]:
+    """Offer places where events go, such as a broker: `[sinks.NAME] plugin = "..."`.
+
+    Called once for each gateway. Does no I/O: connecting belongs to the `Sink` that a factory opens. The
+    offers of all plugins are joined; two of one name are an error. Added in 0.1.
     """
     return ()
 

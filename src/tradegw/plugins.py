@@ -22,6 +22,7 @@ from tradegw.errors import ConfigError, PluginError
 from tradegw.hookspecs import Denial, SecretSource
 from tradegw.markers import PROJECT
 from tradegw.model import ExecutionReport, Order, OrderEvent
+from tradegw.ports import SinkFactory
 from tradegw.venue import (
     API_VERSION,
     Command,
@@ -143,6 +144,25 @@ class Plugins:
                 raise PluginError(f"there are two sources of secrets named {source.name!r}")
             sources[source.name] = source.read
         return sources
+
+    def sink_factories(self) -> Mapping[str, SinkFactory[Any]]:
+        """Return the sinks that can be opened, by name.
+
+        Raises:
+            PluginError: A plugin offers what is no sink, or one of a name that is taken.
+        """
+        factories: dict[str, SinkFactory[Any]] = {}
+        offers: list[Sequence[object]] = self.manager.hook.tradegw_register_event_sinks()
+        for factory in (factory for offer in offers for factory in offer):
+            if not isinstance(factory, SinkFactory):
+                raise PluginError(f"expected a SinkFactory; found {factory!r:.200}")
+            if factory.name in factories:
+                raise PluginError(
+                    f"two plugins offer a sink {factory.name!r}; disable one of them with "
+                    "TRADEGW_DISABLE_PLUGINS"
+                )
+            factories[factory.name] = factory
+        return factories
 
     def wrappers(self) -> list[object]:
         """Return fresh wrapper plugins for one account."""

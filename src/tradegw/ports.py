@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import enum
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Protocol
+from typing import Generic, Protocol, TypeVar
 
 from tradegw.model import (
     AccountId,
@@ -23,12 +24,14 @@ from tradegw.model import (
     Halt,
     Instrument,
     Listing,
+    NewOrder,
     Order,
     OrderEvent,
     OrderFilter,
     OrderId,
     OrdStatus,
     Position,
+    ReplaceTerms,
     TradeId,
     VenueClientOrderId,
     VenueOrderId,
@@ -36,21 +39,29 @@ from tradegw.model import (
 
 __all__ = [
     "AccountRecord",
+    "CancelCommand",
     "Claim",
     "Clock",
+    "Command",
     "Cursor",
     "Entry",
     "EventFilter",
     "FillFilter",
     "Halt",
     "Head",
+    "InboxEntry",
     "KeyTaken",
     "Known",
     "Listing",
     "OrderFilter",
+    "PlaceCommand",
     "Problem",
     "ProblemKind",
+    "ReplaceCommand",
     "Replayed",
+    "Sink",
+    "SinkFactory",
+    "SinkRuntime",
     "Store",
     "Stored",
     "VenueOrderRef",
@@ -163,6 +174,23 @@ class Replayed:
 
     order_id: OrderId | None
     trade_id: TradeId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InboxEntry:
+    """A message that has taken effect.
+
+    Attributes:
+        source: Where it came from: the name of the sink that took it.
+        digest: Of what it held.
+        order_id: The order that it made or touched.
+    """
+
+    source: str
+    message_id: str
+    digest: str
+    order_id: OrderId | None = None
+    taken_time_ns: int = 0
 
 
 # --- what is read ---------------------------------------------------------------------------------
@@ -307,6 +335,20 @@ class Store(Protocol):
         """Return until when fills were read, by symbol."""
         ...
 
+    async def put_outbox_cursor(self, sink: str, account_id: AccountId, *, seq: int) -> None:
+        """Remember up to which event a sink has confirmed. It never goes back."""
+        ...
+
+    async def get_outbox_cursor(self, sink: str, account_id: AccountId) -> int:
+        """Return up to which event a sink has confirmed; 0 before the first."""
+        ...
+
+    async def put_inbox(self, entry: InboxEntry) -> InboxEntry | None:
+        """Remember that a message has taken effect. Returns what was remembered before, if it was."""
+        ...
+
+    async def find_inbox(self, source: str, message_id: str) -> InboxEntry | None: ...
+
     async def list_unmatched_fills(
         self, account_id: AccountId, *, after_seq: int, limit: int
     ) -> Sequence[Fill]:
@@ -412,3 +454,110 @@ class Store(Protocol):
     async def close(self) -> None:
         """Finish what was appended, and let go of the store. Safe to call twice."""
         ...
+
+
+# --- somebody to tell -----------------------------------------------------------------------------
+
+
+class Sink(Protocol):
+    """Where the events of every account go, such as a broker."""
+
+    async def publish(self, events: Sequence[OrderEvent]) -> None:
+        """Publish events of one account, in their order; return when the receiver has confirmed them all.
+
+        Called off the order path, for one batch of an account at a time and for several accounts at once.
+        Whatever it raises, the same events come again later, with a backoff; so each needs a name by which a
+        receiver can tell that it has it: account and `seq`. It connects, and connects anew, by itself.
+
+        Cancellation: some may be published; they come again at the next start.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlaceCommand:
+    """Place an order. Without a key of its own it gets one from the message's id."""
+
+    order: NewOrder
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CancelCommand:
+    """Cancel an order, by our id, or by account and client order id."""
+
+    order_id: OrderId | None = None
+    account: str | None = None
+    client_order_id: str | None = None
+    idempotency_key: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplaceCommand:
+    """Give an order other terms."""
+
+    order_id: OrderId
+    terms: ReplaceTerms
+    idempotency_key: str | None = None
+
+
+Command = PlaceCommand | CancelCommand | ReplaceCommand
+
+
+class SinkRuntime(Protocol):
+    """What a sink gets from the gateway.
+
+    Attributes:
+        name: Of the sink in the configuration.
+    """
+
+    name: str
+
+    def sent(self) -> None:
+        """Say that events are on their way, and not confirmed. A test may end the process here."""
+        ...
+
+    async def carry_out(
+        self,
+        command: Command,
+        *,
+        message_id: str,
+        digest: str,
+        request_id: str = "",
+        trace_id: str = "",
+    ) -> OrderId | None:
+        """Carry out a command that came as a message, once, however often the message comes.
+
+        When it returns, the effect is durable, and so is that the message had it: acknowledge it then.
+
+        Args:
+            message_id: Names the message for ever.
+            digest: Of what it holds.
+            request_id: For the events that follow, by which their receiver knows whose they are.
+
+        Raises:
+            Unavailable: Nothing was stored; the same message may have its effect later.
+            TradegwError: Nothing was stored, and coming again would not help: the command is refused, or
+                another message had this id (`IdempotencyKeyReused`).
+
+        Cancellation: the command may be carried out. The same message gets the same effect.
+        """
+        ...
+
+
+ConfigT = TypeVar("ConfigT")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SinkFactory(Generic[ConfigT]):
+    """How to open a sink.
+
+    Attributes:
+        name: What `plugin = ...` says in the configuration.
+        config_type: A `msgspec.Struct` or dataclass; the section of the sink is decoded into it, and unknown
+            keys are refused. Fields whose value may be secret are of type `tradegw.venue.Secret`.
+        open: Entered once, before any account is served; does not wait for the receiver, which may be away.
+    """
+
+    name: str
+    config_type: type[ConfigT]
+    open: Callable[[ConfigT, SinkRuntime], AbstractAsyncContextManager[Sink]]

@@ -17,7 +17,8 @@ __all__ = ["CrashPoint", "is_armed", "reach"]
 
 
 class CrashPoint(StrEnum):
-    """Every place: an order's way first, then what happens beside it, then a start and an end."""
+    """Every place: an order's way first, what happens beside it, what goes to sinks and comes from there, a
+    start and an end."""
 
     TRANSLATED_UNJOURNALED = "TRANSLATED_UNJOURNALED"
     """A new order has passed its checks and has a request. Nothing is stored, the key is free."""
@@ -51,6 +52,19 @@ class CrashPoint(StrEnum):
     """The venue has said how an order stands, and it is not stored."""
     ABSENCE_PROVEN_UNJOURNALED = "ABSENCE_PROVEN_UNJOURNALED"
     """An order is proven absent, and its closing is not stored."""
+
+    OUTBOX_UNPUBLISHED = "OUTBOX_UNPUBLISHED"
+    """Events were read for a sink, which has heard nothing of them."""
+    OUTBOX_UNCONFIRMED = "OUTBOX_UNCONFIRMED"
+    """Events are on their way to a sink, and it has not confirmed them."""
+    OUTBOX_UNMARKED = "OUTBOX_UNMARKED"
+    """A sink has confirmed events, and its cursor stands before them."""
+    INBOX_UNCOMMITTED = "INBOX_UNCOMMITTED"
+    """A command came as a message, and nothing of it is stored."""
+    INBOX_UNMARKED = "INBOX_UNMARKED"
+    """A message has taken effect, and that it did is not stored."""
+    INBOX_UNACKNOWLEDGED = "INBOX_UNACKNOWLEDGED"
+    """A message is stored as having taken effect, and its sender has not been told."""
 
     LOADED_UNDOUBTED = "LOADED_UNDOUBTED"
     """The record was read, and what the last process left unanswered is not yet in doubt."""

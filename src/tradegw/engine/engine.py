@@ -24,6 +24,8 @@ from tradegw.engine.guard import AccountGuard, Lane, Traffic
 from tradegw.engine.holding import HoldingDesk
 from tradegw.engine.hub import Hub
 from tradegw.engine.limits import start_of_day_ns
+from tradegw.engine.outbox import NamedSink, Outbox
+from tradegw.engine.outbox import end as end_outboxes
 from tradegw.engine.queue import Queue
 from tradegw.engine.routing import Route, pick_account
 from tradegw.engine.validate import check_fields
@@ -104,6 +106,7 @@ class _Member:
     desk: HoldingDesk
     externals: Externals
     task: asyncio.Task[None]
+    outboxes: list[tuple[Outbox, asyncio.Task[None]]]
     requests: set[asyncio.Task[Any]] = field(default_factory=set[asyncio.Task[Any]])
 
     async def carry_out(self, work: Awaitable[T]) -> T:
@@ -135,6 +138,7 @@ class Engine:
         group: asyncio.TaskGroup,
         rng: random.Random,
         meter: Meter,
+        sinks: Sequence[NamedSink] = (),
     ) -> None:
         self.store = store
         self.clock = clock
@@ -143,6 +147,7 @@ class Engine:
         self._group = group
         self._rng = rng
         self._meter = meter
+        self._sinks = tuple(sinks)
         self._members: dict[AccountName, _Member] = {}
         self._opening: set[AccountName] = set()
         self._traffic: dict[str, Traffic] = {}
@@ -246,8 +251,22 @@ class Engine:
             name=f"account {name}",
         )
         self._members[name] = _Member(
-            plan=plan, account=account, desk=desk, externals=externals, task=task
+            plan=plan,
+            account=account,
+            desk=desk,
+            externals=externals,
+            task=task,
+            outboxes=[self._start_outbox(sink, record) for sink in self._sinks],
         )
+
+    def _start_outbox(
+        self, sink: NamedSink, record: AccountRecord
+    ) -> tuple[Outbox, asyncio.Task[None]]:
+        outbox = Outbox(
+            sink, record, store=self.store, hub=self.hub, clock=self.clock, rng=self._rng
+        )
+        name = f"outbox of {record.account} to {sink.name}"
+        return outbox, self._group.create_task(outbox.run(), name=name)
 
     async def _count_today(self, account: Account) -> None:
         """Count the orders of today that may have reached the venue: a restart forgives nothing."""
@@ -302,6 +321,7 @@ class Engine:
             await _end(member.requests)
             member.task.cancel()
             await asyncio.wait([member.task])
+            await end_outboxes([task for _, task in member.outboxes], 0.0)
         finally:
             self._opening.discard(name)
 
@@ -309,6 +329,11 @@ class Engine:
     def accounts(self) -> Sequence[Account]:
         """The accounts that are served."""
         return [member.account for member in self._members.values()]
+
+    @property
+    def outboxes(self) -> Sequence[Outbox]:
+        """Every account's way to every sink."""
+        return [outbox for member in self._members.values() for outbox, _ in member.outboxes]
 
     def plan(self, name: AccountName) -> AccountPlan:
         """Return how an account is run."""
@@ -838,6 +863,9 @@ class Engine:
             traffic.close()
         if self._members:
             await asyncio.wait([member.task for member in self._members.values()])
+        # Their streams end after what is stored, so a sink that is there gets all of it.
+        outboxes = [task for member in self._members.values() for _, task in member.outboxes]
+        await end_outboxes(outboxes, _PATIENCE_S)
         if self._observers is not None:
             await self._observed.join()
             self._observers.cancel()

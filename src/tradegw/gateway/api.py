@@ -41,6 +41,7 @@ __all__ = [
     "NewOrderFields",
     "Number",
     "OrderItem",
+    "OutboxStatus",
     "Session",
     "StreamBatch",
     "VenueInfo",
@@ -143,6 +144,23 @@ class VenueInfo:
     venue: str
     plugin: str
     accounts: tuple[AccountStatus, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutboxStatus:
+    """How far a sink is behind an account's stream.
+
+    Attributes:
+        lag_events: How many events it has not confirmed.
+        lag_s: Age of the oldest of them that is on its way.
+        why: Why it confirms nothing now; empty when it does.
+    """
+
+    sink: str
+    account: AccountName
+    lag_events: int
+    lag_s: float
+    why: str
 
 
 class Session(Protocol):

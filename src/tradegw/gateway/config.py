@@ -34,9 +34,11 @@ __all__ = [
     "LimitsConfig",
     "LogConfig",
     "ServerConfig",
+    "SinkConfig",
     "StoreConfig",
     "VenueConfig",
     "decode_plugin_config",
+    "decode_sink_config",
     "load_config",
 ]
 
@@ -135,6 +137,20 @@ class VenueConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SinkConfig:
+    """`[sinks.NAME]`: where the events of every account go. The name keeps how far it has come.
+
+    Attributes:
+        plugin: Name of a sink that a plugin offers.
+        options: The other keys; the plugin's own.
+    """
+
+    name: str
+    plugin: str
+    options: Mapping[str, Any] = field(default_factory=dict[str, Any])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AccountConfig:
     """`[accounts.NAME]`.
 
@@ -179,6 +195,7 @@ class Config:
     log: LogConfig = field(default_factory=LogConfig)
     venues: Mapping[str, VenueConfig] = field(default_factory=dict[str, VenueConfig])
     accounts: Mapping[str, AccountConfig] = field(default_factory=dict[str, AccountConfig])
+    sinks: Mapping[str, SinkConfig] = field(default_factory=dict[str, SinkConfig])
     sources: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
@@ -299,7 +316,7 @@ def _merge(
 
 
 def _check(tree: Mapping[str, Any], sources: Mapping[str, str]) -> Config:
-    known = {*_SECTIONS, "venues", "accounts"}
+    known = {*_SECTIONS, "venues", "accounts", "sinks"}
     for key in tree:
         if key not in known:
             raise ConfigError(
@@ -315,7 +332,12 @@ def _check(tree: Mapping[str, Any], sources: Mapping[str, str]) -> Config:
         name: _account(name, node, venues, sources)
         for name, node in _named("accounts", tree, sources).items()
     }
-    return Config(**sections, venues=venues, accounts=accounts, sources=dict(sources))
+    sinks = {
+        name: SinkConfig(name=name, plugin=plugin, options=options)
+        for name, node in _named("sinks", tree, sources).items()
+        for plugin, options in [_plugin("sinks", "sink", name, node, sources)]
+    }
+    return Config(**sections, venues=venues, accounts=accounts, sinks=sinks, sources=dict(sources))
 
 
 def _named(
@@ -341,14 +363,21 @@ def _table(node: object, path: str, sources: Mapping[str, str]) -> Mapping[str, 
 
 
 def _venue(name: str, node: Mapping[str, Any], sources: Mapping[str, str]) -> VenueConfig:
+    plugin, options = _plugin("venues", "venue", name, node, sources)
+    return VenueConfig(name=name, plugin=plugin, options=options)
+
+
+def _plugin(
+    kind: str, what: str, name: str, node: Mapping[str, Any], sources: Mapping[str, str]
+) -> tuple[str, dict[str, Any]]:
+    """Return the plugin that a section names, and the other keys."""
     plugin = node.get("plugin")
     if not isinstance(plugin, str):
         raise ConfigError(
-            f"venues.{name}.plugin must name a venue that a plugin offers (see `tradegw plugins`); "
-            f"found {plugin!r} {_whence(f'venues.{name}', sources)}".strip()
+            f"{kind}.{name}.plugin must name a {what} that a plugin offers (see `tradegw plugins`); "
+            f"found {plugin!r} {_whence(f'{kind}.{name}', sources)}".strip()
         )
-    options = {key: value for key, value in node.items() if key != "plugin"}
-    return VenueConfig(name=name, plugin=plugin, options=options)
+    return plugin, {key: value for key, value in node.items() if key != "plugin"}
 
 
 def _account(
@@ -483,17 +512,44 @@ def decode_plugin_config(
         ConfigError: A key is unknown to the plugin, missing or malformed.
     """
     options = {**venue.options, **account.options}
-    known = _fields(kind)
     paths = {
         key: f"accounts.{account.name}.{key}"
         if key in account.options
         else f"venues.{venue.name}.{key}"
         for key in options
     }
+    whole = f"accounts.{account.name} with venues.{venue.name}"
+    return _decode_options(kind, venue.plugin, options, paths, whole, sources, secrets)
+
+
+def decode_sink_config(
+    kind: type[T], sink: SinkConfig, sources: Mapping[str, str], secrets: Sources = NO_SOURCES
+) -> T:
+    """Decode what the configuration says to a sink.
+
+    Raises:
+        ConfigError: As `decode_plugin_config`.
+    """
+    whole = f"sinks.{sink.name}"
+    paths = {key: f"{whole}.{key}" for key in sink.options}
+    return _decode_options(kind, sink.plugin, sink.options, paths, whole, sources, secrets)
+
+
+def _decode_options(
+    kind: type[T],
+    plugin: str,
+    given: Mapping[str, Any],
+    paths: Mapping[str, str],
+    whole: str,
+    sources: Mapping[str, str],
+    secrets: Sources,
+) -> T:
+    options = dict(given)
+    known = _fields(kind)
     for key, path in paths.items():
         if key not in known:
             raise ConfigError(
-                f"unknown key {path} {_whence(path, sources)}; plugin {venue.plugin} has "
+                f"unknown key {path} {_whence(path, sources)}; plugin {plugin} has "
                 f"{', '.join(sorted(known)) or 'none'}"
             )
         if Secret in (known[key], *get_args(known[key])):
@@ -510,10 +566,10 @@ def decode_plugin_config(
     except msgspec.ValidationError as e:
         text, _, rest = str(e).rstrip("`").partition(" - at `$.")
         key = rest.partition(".")[0].partition("[")[0]
-        path = paths.get(key, f"accounts.{account.name} with venues.{venue.name}")
+        path = paths.get(key, whole)
         within = rest.removeprefix(key)
         raise ConfigError(
-            f"{path}{within} (plugin {venue.plugin}): {text} {_whence(path, sources)}".strip()
+            f"{path}{within} (plugin {plugin}): {text} {_whence(path, sources)}".strip()
         ) from e
 
 

@@ -43,5 +43,8 @@ def check_config(config: Config) -> None:
     """
     from tradegw.gateway.clock import SystemClock
     from tradegw.gateway.open import plan_accounts
+    from tradegw.gateway.sinks import plan_sinks
 
-    plan_accounts(config, load_plugins(), SystemClock())
+    plugins = load_plugins()
+    plan_accounts(config, plugins, SystemClock())
+    plan_sinks(config, plugins)

@@ -28,6 +28,7 @@ from tradegw.gateway.api import (
     NewOrderFields,
     Number,
     OrderItem,
+    OutboxStatus,
     StreamBatch,
     VenueInfo,
 )
@@ -329,6 +330,19 @@ class LocalGateway:
             in_doubt=sum(1 for order in account.book if order.in_doubt),
             head_seq=self.engine.hub.head(account.account),
         )
+
+    def list_outboxes(self) -> Sequence[OutboxStatus]:
+        """Return how far each sink is behind, by account; nothing while the store has not been opened."""
+        return [
+            OutboxStatus(
+                sink=outbox.sink,
+                account=outbox.account,
+                lag_events=outbox.lag_events,
+                lag_s=outbox.lag_s,
+                why=outbox.why,
+            )
+            for outbox in (() if self._engine is None else self._engine.outboxes)
+        ]
 
     async def list_instruments(self, venue: str) -> Sequence[Instrument]:
         """Return what can be traded at a venue."""

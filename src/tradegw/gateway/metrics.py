@@ -21,6 +21,7 @@ from tradegw.ports import Clock
 
 if TYPE_CHECKING:
     from tradegw.engine.account import Account
+    from tradegw.engine.outbox import Outbox
 
 __all__ = ["Metrics", "tradegw_version"]
 
@@ -102,6 +103,10 @@ class Metrics:
         """Report open orders, doubts and states of the accounts whenever somebody reads."""
         self.registry.register(_Accounts(accounts, clock))
         self.registry.register(_Guards(accounts))
+
+    def watch_outboxes(self, outboxes: Callable[[], Sequence[Outbox]]) -> None:
+        """Report how far the sinks are behind whenever somebody reads."""
+        self.registry.register(_Outboxes(outboxes))
 
 
 class _BuildInfo(Collector):
@@ -206,3 +211,32 @@ class _Guards(Collector):
                 used.add_metric(key, pool.used(now_ns))
                 limit.add_metric(key, pool.about.limit)
         yield from (breaker, opened, offset, held, waiting, used, limit)
+
+
+class _Outboxes(Collector):
+    """How far the sinks are behind."""
+
+    def __init__(self, outboxes: Callable[[], Sequence[Outbox]]) -> None:
+        self._outboxes = outboxes
+
+    def collect(self) -> Iterable[Metric]:
+        labels = ["sink", "account"]
+        events = GaugeMetricFamily(
+            "tradegw_outbox_lag_events", "Events that a sink has not confirmed.", labels=labels
+        )
+        seconds = GaugeMetricFamily(
+            "tradegw_outbox_lag_seconds",
+            "Age of the oldest event that is on its way to a sink.",
+            labels=labels,
+        )
+        published = CounterMetricFamily(
+            "tradegw_outbox_published",
+            "Events that a sink has confirmed since the start, repeated ones included.",
+            labels=labels,
+        )
+        for outbox in self._outboxes():
+            names = [outbox.sink, outbox.account]
+            events.add_metric(names, outbox.lag_events)
+            seconds.add_metric(names, outbox.lag_s)
+            published.add_metric(names, outbox.published)
+        yield from (events, seconds, published)

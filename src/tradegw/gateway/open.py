@@ -22,6 +22,7 @@ from tradegw.gateway.config import Config, decode_plugin_config, load_config
 from tradegw.gateway.local import LocalGateway
 from tradegw.gateway.metrics import Metrics
 from tradegw.gateway.secrets import SameSecrets
+from tradegw.gateway.sinks import open_sinks
 from tradegw.model import AccountName
 from tradegw.plugins import Plugins, load_plugins
 from tradegw.ports import Clock, Store
@@ -144,7 +145,11 @@ async def run_gateway(
         if opened.is_set():
             await gateway.engine.drain(config.gateway.drain_s)
 
-    async with _own_tasks() as group:
+    async with (
+        # Around the tasks: an outbox publishes to its end while its sink is still open.
+        open_sinks(config, loaded, gateway=gateway, clock=clock, opened=opened) as sinks,
+        _own_tasks() as group,
+    ):
 
         async def attach(store: Store) -> None:
             engine = Engine(
@@ -154,6 +159,7 @@ async def run_gateway(
                 group=group,
                 rng=random.Random(),
                 meter=metrics,
+                sinks=sinks,
             )
             stores.append(store)
             _publish(store, published)
@@ -165,6 +171,7 @@ async def run_gateway(
                 raise
             gateway.attach(engine)
             metrics.watch_accounts(lambda: engine.accounts, clock)
+            metrics.watch_outboxes(lambda: engine.outboxes)
             opened.set()
 
         async def keep_trying() -> None:

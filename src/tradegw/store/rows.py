@@ -10,6 +10,7 @@ from typing import Protocol
 from tradegw._generated.queries import (
     CommandRow,
     FillRow,
+    InboxRow,
     ListAccountsRow,
     ListFillsCountedRow,
     ListInstrumentsRow,
@@ -40,7 +41,7 @@ from tradegw.model import (
     VenueClientOrderId,
     VenueOrderId,
 )
-from tradegw.ports import AccountRecord, Claim, VenueOrderRef
+from tradegw.ports import AccountRecord, Claim, InboxEntry, VenueOrderRef
 from tradegw.store.codec import (
     in_doubt_from,
     in_doubt_text,
@@ -61,6 +62,7 @@ __all__ = [
     "to_account",
     "to_claim",
     "to_fill",
+    "to_inbox",
     "to_inferred",
     "to_instrument",
     "to_order",
@@ -412,6 +414,17 @@ def to_claim(row: CommandRow) -> Claim:
         order_id=None if row.order_id is None else OrderId(row.order_id),
         result=row.result,
         created_time_ns=row.created_time_ns,
+    )
+
+
+def to_inbox(row: InboxRow) -> InboxEntry:
+    """Read what is remembered of a message."""
+    return InboxEntry(
+        source=row.source,
+        message_id=row.message_id,
+        digest=row.digest,
+        order_id=None if row.order_id is None else OrderId(row.order_id),
+        taken_time_ns=row.taken_time_ns,
     )
 
 

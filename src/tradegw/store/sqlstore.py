@@ -31,6 +31,7 @@ from tradegw.ports import (
     EventFilter,
     FillFilter,
     Head,
+    InboxEntry,
     KeyTaken,
     Known,
     Listing,
@@ -41,6 +42,7 @@ from tradegw.ports import (
 )
 from tradegw.store import verify, writes
 from tradegw.store.reads import Accounts, Reads
+from tradegw.store.rows import to_inbox
 
 __all__ = ["SqlStore"]
 
@@ -121,6 +123,24 @@ class SqlStore(abc.ABC):
     async def list_watermarks(self, account_id: AccountId) -> Mapping[str, int]:
         """Return until when fills were read, by symbol."""
         return await self._look(lambda q: self._on(q).list_watermarks(account_id))
+
+    async def put_outbox_cursor(self, sink: str, account_id: AccountId, *, seq: int) -> None:
+        """Remember up to which event a sink has confirmed. It never goes back."""
+        await self._write(lambda q: q.put_outbox_cursor(sink=sink, account_id=account_id, seq=seq))
+
+    async def get_outbox_cursor(self, sink: str, account_id: AccountId) -> int:
+        """Return up to which event a sink has confirmed; 0 before the first."""
+        row = await self._look(lambda q: q.find_outbox_cursor(sink=sink, account_id=account_id))
+        return 0 if row is None else row.seq
+
+    async def put_inbox(self, entry: InboxEntry) -> InboxEntry | None:
+        """Remember that a message has taken effect. Returns what was remembered before, if it was."""
+        return await self._write(lambda q: writes.put_inbox(q, entry))
+
+    async def find_inbox(self, source: str, message_id: str) -> InboxEntry | None:
+        """Return what is remembered of a message."""
+        row = await self._look(lambda q: q.find_inbox(source=source, message_id=message_id))
+        return None if row is None else to_inbox(row)
 
     async def list_unmatched_fills(
         self, account_id: AccountId, *, after_seq: int, limit: int

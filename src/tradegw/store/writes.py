@@ -20,7 +20,7 @@ from tradegw.model import (
     OrderId,
     Position,
 )
-from tradegw.ports import AccountRecord, Claim, Entry, Head, KeyTaken, Replayed, Stored
+from tradegw.ports import AccountRecord, Claim, Entry, Head, InboxEntry, KeyTaken, Replayed, Stored
 from tradegw.store.codec import chain, encode_event, normal, numbered
 from tradegw.store.rows import (
     attach,
@@ -31,6 +31,7 @@ from tradegw.store.rows import (
     put_ref,
     to_account,
     to_claim,
+    to_inbox,
     to_unmatched_fill,
     update_order,
 )
@@ -42,6 +43,7 @@ __all__ = [
     "put_balances",
     "put_claim",
     "put_halt",
+    "put_inbox",
     "put_instruments",
     "put_positions",
     "take_client_numbers",
@@ -222,6 +224,22 @@ async def delete_halt(queries: Queries, scope: str, claim: Claim | None) -> KeyT
         return taken
     await queries.delete_halt(scope=scope)
     return None
+
+
+async def put_inbox(queries: Queries, entry: InboxEntry) -> InboxEntry | None:
+    """Remember that a message has taken effect. Returns what was remembered before, if it was."""
+    if await queries.insert_inbox(
+        source=entry.source,
+        message_id=entry.message_id,
+        digest=entry.digest,
+        order_id=entry.order_id,
+        taken_time_ns=entry.taken_time_ns,
+    ):
+        return None
+    row = await queries.find_inbox(source=entry.source, message_id=entry.message_id)
+    if row is None:
+        raise StoreCorrupt(f"message {entry.message_id!r} of {entry.source} is and is not there")
+    return to_inbox(row)
 
 
 async def take_client_numbers(

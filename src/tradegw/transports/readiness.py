@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from tradegw.errors import TradegwError
-from tradegw.gateway.api import VenueInfo
+from tradegw.gateway.api import OutboxStatus, VenueInfo
 from tradegw.model import OrdStatus
 
 __all__ = ["Operations", "Readiness", "check", "is_venue_ready"]
@@ -36,6 +36,10 @@ class Operations(Protocol):
         """
         ...
 
+    def list_outboxes(self) -> Sequence[OutboxStatus]:
+        """Return how far each sink is behind, by account; nothing while the store has not been opened."""
+        ...
+
     async def count_orders(self) -> Mapping[OrdStatus, int]:
         """Count the stored orders by status."""
         ...
@@ -48,11 +52,13 @@ class Readiness:
     Attributes:
         store_why: Why the store cannot be used; empty when it can.
         store_s: How long its query took.
+        outboxes: How far the sinks are behind. They hold nothing up: what they have not had, they will get.
     """
 
     store_why: str
     store_s: float
     venues: Sequence[VenueInfo]
+    outboxes: Sequence[OutboxStatus] = ()
 
     @property
     def is_ready(self) -> bool:
@@ -82,4 +88,6 @@ async def check(operations: Operations) -> Readiness:
     except TradegwError as e:
         # Without a store nobody knows the accounts; the store's own line says so in most cases.
         venues, why = (), why or str(e)
-    return Readiness(store_why=why, store_s=took, venues=venues)
+    return Readiness(
+        store_why=why, store_s=took, venues=venues, outboxes=operations.list_outboxes()
+    )

@@ -17,6 +17,7 @@ from uuid import UUID
 from tradegw.engine.account import Account, AccountSettings, AccountState
 from tradegw.engine.engine import AccountPlan, Engine
 from tradegw.engine.limits import Limits
+from tradegw.engine.outbox import NamedSink
 from tradegw.engine.routing import Route
 from tradegw.engine.venue_ids import gateway_tag
 from tradegw.errors import CommitUnknown, StoreUnavailable
@@ -147,6 +148,7 @@ class Bench:
         self.exchange = ScriptedExchange(self.clock)
         self.plugin = ScriptedPlugin(self.exchange)
         self.extra_plugins: list[object] = []
+        self.sinks: list[NamedSink] = []
         self.limits = Limits()
         self.accounts: dict[str, ScriptedPlugin] = {"paper": self.plugin}
         self.tags: dict[str, dict[str, str]] = {}
@@ -185,6 +187,7 @@ class Bench:
                 group=group,
                 rng=random.Random(self.seed),
                 meter=Metrics(),
+                sinks=self.sinks,
             )
             self.engine = engine
             await engine.start([self.plan(name) for name in self.accounts])

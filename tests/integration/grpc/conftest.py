@@ -23,6 +23,7 @@ from tradegw.gateway import (
     VenueInfo,
     new_order,
 )
+from tradegw.gateway.api import OutboxStatus
 from tradegw.gateway.metrics import Metrics
 from tradegw.model import (
     AccountName,
@@ -268,6 +269,9 @@ class FakeGateway:
     ) -> Order | None:
         self.calls.append(("close_position", (account, symbol, idempotency_key)))
         return None
+
+    def list_outboxes(self) -> Sequence[OutboxStatus]:
+        return ()
 
     async def list_venues(self) -> Sequence[VenueInfo]:
         status = AccountStatus(

@@ -13,6 +13,7 @@ import pytest
 
 from tradegw.errors import ConfigError, StoreUnavailable, TradegwError, Unavailable
 from tradegw.gateway import AccountStatus, VenueInfo
+from tradegw.gateway.api import OutboxStatus
 from tradegw.gateway.metrics import Metrics
 from tradegw.model import AccountName, OrdStatus
 from tradegw.transports import readiness
@@ -34,6 +35,9 @@ class Operations:
             raise self.ping
         if self.ping is not None:
             await self.ping.wait()
+
+    def list_outboxes(self) -> Sequence[OutboxStatus]:
+        return ()
 
     async def list_venues(self) -> Sequence[VenueInfo]:
         if self.venues_error is not None:

@@ -16,7 +16,7 @@ from tradegw.model import (
     InstrumentStatus,
     Position,
 )
-from tradegw.ports import AccountRecord, Halt, KeyTaken
+from tradegw.ports import AccountRecord, Halt, InboxEntry, KeyTaken
 
 
 async def test_an_account_keeps_its_id_and_takes_the_rest(store: AnyStore) -> None:
@@ -126,3 +126,20 @@ async def test_a_halt_whose_key_was_used_changes_nothing(store: AnyStore) -> Non
 
 async def test_the_store_answers(store: AnyStore) -> None:
     await store.ping()
+
+
+async def test_an_outbox_cursor_never_goes_back(store: AnyStore, desk: Desk) -> None:
+    assert await store.get_outbox_cursor("rabbit", desk.account_id) == 0
+    await store.put_outbox_cursor("rabbit", desk.account_id, seq=7)
+    await store.put_outbox_cursor("rabbit", desk.account_id, seq=5)
+    assert await store.get_outbox_cursor("rabbit", desk.account_id) == 7
+    assert await store.get_outbox_cursor("other", desk.account_id) == 0
+
+
+async def test_the_inbox_remembers_the_first(store: AnyStore) -> None:
+    first = InboxEntry(source="rabbit", message_id="m1", digest="a", taken_time_ns=1)
+    assert await store.find_inbox("rabbit", "m1") is None
+    assert await store.put_inbox(first) is None
+    assert await store.put_inbox(replace(first, digest="b")) == first
+    assert await store.find_inbox("rabbit", "m1") == first
+    assert await store.find_inbox("other", "m1") is None

@@ -15,7 +15,9 @@ from .rows import (
     FindOrderIdByClientOrderIdRow,
     FindOrderIdByVenueClientOrderIdRow,
     FindOrderIdByVenueOrderIdRow,
+    FindOutboxCursorRow,
     HaltRow,
+    InboxRow,
     ListAccountsRow,
     ListBalancesRow,
     ListEventHashesRow,
@@ -372,6 +374,24 @@ SELECT ord_status, count(*) AS orders FROM orders GROUP BY ord_status
 """
 _PING = """
 SELECT count(*) AS migrations FROM schema_migration
+"""
+_PUT_OUTBOX_CURSOR = """
+INSERT INTO outbox_cursor (sink, account_id, seq)
+VALUES ($1, $2, $3)
+ON CONFLICT (sink, account_id) DO UPDATE SET seq = excluded.seq
+WHERE excluded.seq > outbox_cursor.seq
+"""
+_FIND_OUTBOX_CURSOR = """
+SELECT seq FROM outbox_cursor WHERE sink = $1 AND account_id = $2
+"""
+_INSERT_INBOX = """
+INSERT INTO inbox (source, message_id, digest, order_id, taken_time_ns)
+VALUES ($1, $2, $3, $4, $5)
+ON CONFLICT (source, message_id) DO NOTHING
+"""
+_FIND_INBOX = """
+SELECT source, message_id, digest, order_id, taken_time_ns FROM inbox
+WHERE source = $1 AND message_id = $2
 """
 _INSERT_SCHEMA_MIGRATION = """
 INSERT INTO schema_migration (number, name, applied_time_ns, oldest_release)
@@ -1211,6 +1231,52 @@ class PostgresQueries:
         """A real query, which touches a table."""
         row = await (await self._cursor.execute(_PING)).fetchone()
         return None if row is None else PingRow(*row)
+
+    async def put_outbox_cursor(
+        self,
+        *,
+        sink: str,
+        account_id: UUID,
+        seq: int,
+    ) -> None:
+        """Remember how far a sink has confirmed an account's events. It never goes back."""
+        await self._cursor.execute(_PUT_OUTBOX_CURSOR, (sink, account_id, seq))
+
+    async def find_outbox_cursor(
+        self,
+        *,
+        sink: str,
+        account_id: UUID,
+    ) -> FindOutboxCursorRow | None:
+        """How far a sink has confirmed an account's events."""
+        row = await (await self._cursor.execute(_FIND_OUTBOX_CURSOR, (sink, account_id))).fetchone()
+        return None if row is None else FindOutboxCursorRow(*row)
+
+    async def insert_inbox(
+        self,
+        *,
+        source: str,
+        message_id: str,
+        digest: str,
+        order_id: UUID | None,
+        taken_time_ns: int,
+    ) -> int:
+        """Remember that a message has taken effect, once. No row means that it was remembered before."""
+        return (
+            await self._cursor.execute(
+                _INSERT_INBOX, (source, message_id, digest, order_id, taken_time_ns)
+            )
+        ).rowcount
+
+    async def find_inbox(
+        self,
+        *,
+        source: str,
+        message_id: str,
+    ) -> InboxRow | None:
+        """What is remembered of a message."""
+        row = await (await self._cursor.execute(_FIND_INBOX, (source, message_id))).fetchone()
+        return None if row is None else InboxRow(*row)
 
     async def insert_schema_migration(
         self,

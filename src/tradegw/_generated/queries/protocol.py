@@ -17,7 +17,9 @@ from .rows import (
     FindOrderIdByClientOrderIdRow,
     FindOrderIdByVenueClientOrderIdRow,
     FindOrderIdByVenueOrderIdRow,
+    FindOutboxCursorRow,
     HaltRow,
+    InboxRow,
     ListAccountsRow,
     ListBalancesRow,
     ListEventHashesRow,
@@ -525,6 +527,46 @@ class Queries(Protocol):
         self,
     ) -> PingRow | None:
         """A real query, which touches a table."""
+        ...
+
+    async def put_outbox_cursor(
+        self,
+        *,
+        sink: str,
+        account_id: UUID,
+        seq: int,
+    ) -> None:
+        """Remember how far a sink has confirmed an account's events. It never goes back."""
+        ...
+
+    async def find_outbox_cursor(
+        self,
+        *,
+        sink: str,
+        account_id: UUID,
+    ) -> FindOutboxCursorRow | None:
+        """How far a sink has confirmed an account's events."""
+        ...
+
+    async def insert_inbox(
+        self,
+        *,
+        source: str,
+        message_id: str,
+        digest: str,
+        order_id: UUID | None,
+        taken_time_ns: int,
+    ) -> int:
+        """Remember that a message has taken effect, once. No row means that it was remembered before."""
+        ...
+
+    async def find_inbox(
+        self,
+        *,
+        source: str,
+        message_id: str,
+    ) -> InboxRow | None:
+        """What is remembered of a message."""
         ...
 
     async def insert_schema_migration(

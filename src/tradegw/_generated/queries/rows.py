@@ -280,6 +280,24 @@ class PingRow:
 
 
 @dataclass(frozen=True, slots=True)
+class FindOutboxCursorRow:
+    """A row of `find_outbox_cursor`."""
+
+    seq: int
+
+
+@dataclass(frozen=True, slots=True)
+class InboxRow:
+    """A row of `inbox`."""
+
+    source: str
+    message_id: str
+    digest: str
+    order_id: UUID | None
+    taken_time_ns: int
+
+
+@dataclass(frozen=True, slots=True)
 class SchemaMigrationRow:
     """A row of `schema_migration`."""
 

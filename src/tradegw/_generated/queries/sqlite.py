@@ -17,7 +17,9 @@ from .rows import (
     FindOrderIdByClientOrderIdRow,
     FindOrderIdByVenueClientOrderIdRow,
     FindOrderIdByVenueOrderIdRow,
+    FindOutboxCursorRow,
     HaltRow,
+    InboxRow,
     ListAccountsRow,
     ListBalancesRow,
     ListEventHashesRow,
@@ -365,6 +367,24 @@ SELECT ord_status, count(*) AS orders FROM orders GROUP BY ord_status
 _PING = """
 SELECT count(*) AS migrations FROM schema_migration
 """
+_PUT_OUTBOX_CURSOR = """
+INSERT INTO outbox_cursor (sink, account_id, seq)
+VALUES (?, ?, ?)
+ON CONFLICT (sink, account_id) DO UPDATE SET seq = excluded.seq
+WHERE excluded.seq > outbox_cursor.seq
+"""
+_FIND_OUTBOX_CURSOR = """
+SELECT seq FROM outbox_cursor WHERE sink = ? AND account_id = ?
+"""
+_INSERT_INBOX = """
+INSERT INTO inbox (source, message_id, digest, order_id, taken_time_ns)
+VALUES (?, ?, ?, ?, ?)
+ON CONFLICT (source, message_id) DO NOTHING
+"""
+_FIND_INBOX = """
+SELECT source, message_id, digest, order_id, taken_time_ns FROM inbox
+WHERE source = ? AND message_id = ?
+"""
 _INSERT_SCHEMA_MIGRATION = """
 INSERT INTO schema_migration (number, name, applied_time_ns, oldest_release)
 VALUES (?, ?, ?, ?)
@@ -477,7 +497,7 @@ class SqliteQueries:
 
     Args:
         connection: In autocommit mode (`isolation_level=None`), rows as plain tuples, and with
-            `cached_statements` above the number of queries here (52): a statement that the
+            `cached_statements` above the number of queries here (56): a statement that the
             connection forgot is parsed again.
     """
 
@@ -1400,6 +1420,61 @@ class SqliteQueries:
         """A real query, which touches a table."""
         row = self._execute(_PING).fetchone()
         return None if row is None else PingRow(row[0])
+
+    async def put_outbox_cursor(
+        self,
+        *,
+        sink: str,
+        account_id: UUID,
+        seq: int,
+    ) -> None:
+        """Remember how far a sink has confirmed an account's events. It never goes back."""
+        self._execute(_PUT_OUTBOX_CURSOR, (sink, str(account_id), seq))
+
+    async def find_outbox_cursor(
+        self,
+        *,
+        sink: str,
+        account_id: UUID,
+    ) -> FindOutboxCursorRow | None:
+        """How far a sink has confirmed an account's events."""
+        row = self._execute(_FIND_OUTBOX_CURSOR, (sink, str(account_id))).fetchone()
+        return None if row is None else FindOutboxCursorRow(row[0])
+
+    async def insert_inbox(
+        self,
+        *,
+        source: str,
+        message_id: str,
+        digest: str,
+        order_id: UUID | None,
+        taken_time_ns: int,
+    ) -> int:
+        """Remember that a message has taken effect, once. No row means that it was remembered before."""
+        return self._execute(
+            _INSERT_INBOX,
+            (
+                source,
+                message_id,
+                digest,
+                None if order_id is None else str(order_id),
+                taken_time_ns,
+            ),
+        ).rowcount
+
+    async def find_inbox(
+        self,
+        *,
+        source: str,
+        message_id: str,
+    ) -> InboxRow | None:
+        """What is remembered of a message."""
+        row = self._execute(_FIND_INBOX, (source, message_id)).fetchone()
+        return (
+            None
+            if row is None
+            else InboxRow(row[0], row[1], row[2], None if row[3] is None else UUID(row[3]), row[4])
+        )
 
     async def insert_schema_migration(
         self,

@@ -218,6 +218,17 @@ def _describe(state: Readiness, *, is_ready: bool, is_stopping: bool) -> dict[st
             }
             for venue in state.venues
         ],
+        # Beside what decides: a sink that is away gets its events later.
+        "sinks": [
+            {
+                "sink": outbox.sink,
+                "account": outbox.account,
+                "lag_events": outbox.lag_events,
+                "lag_seconds": round(outbox.lag_s, 3),
+                "why": outbox.why,
+            }
+            for outbox in state.outboxes
+        ],
     }
 
 
