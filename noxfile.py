@@ -32,7 +32,7 @@ nox.options.sessions = [
 
 PYTHONS = ["3.11", "3.12", "3.13"]
 PYPROJECT = nox.project.load_toml("pyproject.toml")
-PLUGINS = ["./plugins/tradegw-mock", "./plugins/tradegw-rest"]
+PLUGINS = ["./plugins/tradegw-mock", "./plugins/tradegw-rest", "./plugins/tradegw-rabbitmq"]
 # cosmpy holds protobuf at 5.29: with it in the environment the other sessions would test nothing newer.
 DYDX = "./plugins/tradegw-dydx"
 # It cannot share an environment with cosmpy, whatever the versions.

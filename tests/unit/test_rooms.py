@@ -33,6 +33,7 @@ ROOMS: dict[str, set[str]] = {
     "gateway": _GATEWAY,
     "transports": {"gateway", *_MODEL, *PROTOBUF},
     "sync": {"gateway", "transports", *_MODEL},
+    "wire": {"transports", "ports", *_MODEL, *PROTOBUF},
     "testing": {*_GATEWAY, "gateway", "markers"},
     "_generated": {"ports", *_MODEL},
     # The front: public names, and the two ways to a gateway.
@@ -44,7 +45,7 @@ ROOMS: dict[str, set[str]] = {
 
 STANDARD_LIBRARY_ONLY = {"errors", "model"}
 
-FOR_PLUGINS = {"", "venue", "ports", "testing", *PROTOBUF}
+FOR_PLUGINS = {"", "venue", "ports", "testing", "wire", *PROTOBUF}
 """What a plugin may import: `tradegw` itself, and these rooms."""
 
 

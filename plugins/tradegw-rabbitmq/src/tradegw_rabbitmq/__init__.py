@@ -1,0 +1,1 @@
+"""Events of tradegw to RabbitMQ, and commands from there."""

@@ -1,0 +1,24 @@
+"""The plugin's entry point: what it offers to tradegw."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
+
+from tradegw import hookimpl
+from tradegw.ports import Sink, SinkFactory, SinkRuntime
+from tradegw_rabbitmq.config import RabbitConfig
+
+__all__ = ["tradegw_register_event_sinks"]
+
+
+def _open(config: RabbitConfig, runtime: SinkRuntime) -> AbstractAsyncContextManager[Sink]:
+    from tradegw_rabbitmq.sink import open_rabbit
+
+    return open_rabbit(config, runtime)
+
+
+@hookimpl
+def tradegw_register_event_sinks() -> Sequence[SinkFactory[RabbitConfig]]:
+    """Offer the sink `rabbitmq`."""
+    return (SinkFactory(name="rabbitmq", config_type=RabbitConfig, open=_open),)
