@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 from uuid import uuid4
 
 import aio_pika
 import pytest
 
 import tradegw
+from tests.e2e.processes import serving, until
 from tradegw.events.v1 import events_pb2
 
 URL = os.environ.get("TRADEGW_TEST_AMQP_URL", "amqp://guest:guest@127.0.0.1:5672/")
@@ -163,3 +168,149 @@ async def test_what_stays_unknown_is_buried_after_its_tries(broker: Broker) -> N
         (buried,) = await messages(dead, lambda m: len(m) == 1)
     assert buried.headers["x-tradegw-reason"] == "UNKNOWN_ORDER"
     assert buried.headers["x-tradegw-attempt"] == len(DELAYS)
+
+
+class Proxy:
+    """Stands before the broker; may cut every connection and refuse new ones."""
+
+    def __init__(self) -> None:
+        self._writers: set[asyncio.StreamWriter] = set()
+        self._server: asyncio.Server | None = None
+        self.port = 0
+
+    async def open(self) -> None:
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
+        self.port = self._server.sockets[0].getsockname()[1]
+
+    async def cut(self) -> None:
+        assert self._server is not None
+        self._server.close()
+        for writer in tuple(self._writers):
+            writer.close()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        to = urlsplit(URL)
+        there, out = await asyncio.open_connection(to.hostname, to.port or 5672)
+        self._writers |= {writer, out}
+        await asyncio.gather(self._pipe(reader, out), self._pipe(there, writer))
+        self._writers -= {writer, out}
+
+    async def _pipe(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(OSError):
+            while data := await reader.read(65_536):
+                writer.write(data)
+                await writer.drain()
+        writer.close()
+
+
+async def test_a_broker_that_is_away_holds_nothing_up_and_misses_nothing(
+    broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    proxy = Proxy()
+    await proxy.open()
+    to = urlsplit(URL)
+    monkeypatch.setenv(
+        "TEST_AMQP", f"amqp://{to.username}:{to.password}@127.0.0.1:{proxy.port}{to.path}"
+    )
+    queue = await broker.queue("orders.events.v1", "executions.events.v1")
+    async with tradegw.open(config(broker, commands=True)) as gateway:
+
+        async def trade(count: int) -> int:
+            placed = [
+                await gateway.place_order(
+                    account="paper",
+                    symbol="BTC/USDT",
+                    side="buy",
+                    ord_type="market",
+                    order_qty="0.001",
+                )
+                for _ in range(count)
+            ]
+            return placed[-1].seq
+
+        trading = asyncio.create_task(trade(60))
+        await messages(queue, lambda m: len(m) >= 5)
+        await proxy.cut()
+        last = await trading
+        last = await trade(10)
+        (outbox,) = gateway.list_outboxes()  # type: ignore[attr-defined]
+        assert outbox.lag_events > 0
+        await broker.command(place(), message_id="m1")
+        await proxy.open()
+        got = await messages(
+            queue,
+            lambda m: (
+                m[-1].correlation_id == "m1"
+                or (event(m[-1]).seq >= last and any(x.correlation_id == "m1" for x in m))
+            ),
+        )
+        await until(lambda: _has_all(gateway), 20, "the lag drains")
+    seen = {event(message).seq for message in got}
+    # The first five were read before the cut.
+    assert seen >= set(range(6, last + 1))
+    await proxy.cut()
+
+
+async def _has_all(gateway: Any) -> bool:
+    return all(outbox.lag_events == 0 for outbox in gateway.list_outboxes())
+
+
+def write_served(directory: Path, broker: Broker) -> Path:
+    file = directory / "tradegw.toml"
+    file.write_text(
+        f"""
+[store]
+url = "sqlite:///{directory}/tradegw.db"
+[sinks.rabbit]
+plugin = "rabbitmq"
+url = "env:TEST_AMQP"
+prefix = "{broker.prefix}"
+commands = true
+retry_delays_s = {DELAYS}
+"""
+    )
+    return file
+
+
+@pytest.mark.parametrize("point", ["OUTBOX_UNPUBLISHED", "OUTBOX_UNCONFIRMED", "OUTBOX_UNMARKED"])
+async def test_a_gateway_dies_while_it_publishes(
+    broker: Broker, tmp_path: Path, point: str
+) -> None:
+    file = write_served(tmp_path, broker)
+    queue = await broker.queue("orders.events.v1", "executions.events.v1")
+    with serving(tmp_path, config=file, crash_at=f"{point}:2") as served:
+        await broker.command(place(), message_id="m1")
+        assert await served.ended() == -signal.SIGKILL
+        assert f"crash point {point} reached" in served.log.read_text()
+    with serving(tmp_path, config=file) as served:
+        async with tradegw.connect(served.grpc) as gateway:
+            await until(lambda: _placed(gateway), 20, "the order is there")
+            (order,) = (await gateway.list_orders()).items
+            ids = {f"paper:{n}" for n in range(1, order.seq + 1)}
+            await messages(queue, lambda m: {x.message_id for x in m} >= ids)
+            assert len((await gateway.list_orders()).items) == 1
+
+
+async def _placed(gateway: tradegw.Gateway) -> bool:
+    orders = (await gateway.list_orders()).items
+    return bool(orders) and not any(order.is_open for order in orders)
+
+
+@pytest.mark.parametrize("point", ["INBOX_UNCOMMITTED", "INBOX_UNMARKED", "INBOX_UNACKNOWLEDGED"])
+async def test_a_gateway_dies_over_a_command(broker: Broker, tmp_path: Path, point: str) -> None:
+    file = write_served(tmp_path, broker)
+    queue = await broker.queue("orders.events.v1", "executions.events.v1")
+    with serving(tmp_path, config=file, crash_at=f"{point}:1") as served:
+        await broker.command(place(), message_id="m1")
+        assert await served.ended() == -signal.SIGKILL
+        assert f"crash point {point} reached" in served.log.read_text()
+    with serving(tmp_path, config=file) as served:
+        # The one behind it is taken after it: the first had its turn again.
+        await broker.command(place("c2"), message_id="m2")
+        await messages(
+            queue,
+            lambda m: {x.correlation_id for x in m} >= {"m1", "m2"} and event(m[-1]).event_type > 1,
+        )
+        async with tradegw.connect(served.grpc) as gateway:
+            orders = (await gateway.list_orders()).items
+            assert sorted(str(order.client_order_id) for order in orders) == ["c1", "c2"]

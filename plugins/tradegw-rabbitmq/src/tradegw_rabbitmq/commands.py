@@ -58,7 +58,11 @@ class Commands:
             channel = await connection.channel(publisher_confirms=True, on_return_raises=True)
             await channel.set_qos(prefetch_count=self._config.prefetch)
             closed = asyncio.Event()
-            channel.close_callbacks.add(lambda *_: closed.set())
+
+            def on_close(*_: object) -> None:
+                closed.set()
+
+            channel.close_callbacks.add(on_close)
             queue = await self._declare(channel)
 
             async def take(message: AbstractIncomingMessage) -> None:

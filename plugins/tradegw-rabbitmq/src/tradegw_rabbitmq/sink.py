@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager, suppress
 
 import aio_pika
-from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractExchange
+from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractExchange, HeadersType
 from google.protobuf.json_format import MessageToJson
 
 from tradegw import OrderEvent
@@ -72,7 +72,7 @@ class _Publisher:
         config = self._config
         told = write_message(event)
         is_json = config.format == "json"
-        headers: dict[str, str] = {}
+        headers: HeadersType = {}
         if event.order_id is not None:
             headers["order_id"] = str(event.order_id)
         if event.trace_id:
