@@ -17,6 +17,7 @@ import pytest
 
 import tradegw
 from tests.e2e.processes import serving, until
+from tests.e2e.processes import tradegw as run_tradegw
 from tradegw.events.v1 import events_pb2
 
 URL = os.environ.get("TRADEGW_TEST_AMQP_URL", "amqp://guest:guest@127.0.0.1:5672/")
@@ -170,6 +171,39 @@ async def test_what_stays_unknown_is_buried_after_its_tries(broker: Broker) -> N
     assert buried.headers["x-tradegw-attempt"] == len(DELAYS)
 
 
+async def test_dead_letters_are_shown_and_put_back(broker: Broker, tmp_path: Path) -> None:
+    async def command(*words: str) -> str:
+        done = await asyncio.to_thread(
+            run_tradegw,
+            "rabbitmq",
+            "dead-letters",
+            *words,
+            "--prefix",
+            broker.prefix,
+            cwd=tmp_path,
+            TRADEGW_AMQP_URL=URL,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    async def shown() -> bool:
+        return "INVALID_FIELD" in await command("list", "--json")
+
+    async with tradegw.open(config(broker, commands=True)):
+        await broker.command(b"\xff", message_id="poison")
+        # The command fails while there is no such queue yet.
+        dead = f"{broker.prefix}orders.commands.v1.dead"
+        await broker.channel.declare_queue(dead, durable=True)
+        await until(shown, 20, "it is buried")
+    # Nobody takes commands now: it stays where it is put.
+    assert await command("replay", "other") == "0 put back\n"
+    assert await command("replay", "poison") == "1 put back\n"
+    assert await command("list", "--json") == ""
+    queue = await broker.channel.get_queue(f"{broker.prefix}orders.commands.v1")
+    (again,) = await messages(queue, lambda m: len(m) == 1)
+    assert (again.message_id, again.body, again.headers) == ("poison", b"\xff", {})
+
+
 class Proxy:
     """Stands before the broker; may cut every connection and refuse new ones."""
 
@@ -314,3 +348,22 @@ async def test_a_gateway_dies_over_a_command(broker: Broker, tmp_path: Path, poi
         async with tradegw.connect(served.grpc) as gateway:
             orders = (await gateway.list_orders()).items
             assert sorted(str(order.client_order_id) for order in orders) == ["c1", "c2"]
+
+
+async def test_the_example_rebuilds_positions_from_repeated_events(broker: Broker) -> None:
+    from examples.rabbitmq_positions import Positions
+
+    queue = await broker.queue("executions.events.v1", "orders.events.v1")
+    async with tradegw.open(config(broker)) as gateway:
+        for side, qty in (("buy", "0.03"), ("sell", "0.01")):
+            order = await gateway.place_order(
+                account="paper", symbol="BTC/USDT", side=side, ord_type="market", order_qty=qty
+            )
+        got = await messages(queue, lambda m: event(m[-1]).seq >= order.seq)
+        fills = (await gateway.list_fills()).items
+    positions = Positions()
+    for message in [*got, *reversed(got)]:
+        positions.take(message.body)
+    expected = sum((f.last_qty if f.side == "BUY" else -f.last_qty) for f in fills)
+    assert dict(positions.held) == {("paper", "BTC/USDT"): expected}
+    assert expected > 0
