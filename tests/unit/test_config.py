@@ -68,7 +68,7 @@ def test_a_file_is_read_with_its_sources(file: Path) -> None:
 
 SAMPLES: dict[str, tuple[str, Any]] = {
     "gateway.name": ("mine", "mine"),
-    "gateway.environment": ("production", "production"),
+    "gateway.environment": ("staging", "staging"),
     "gateway.drain_s": ("2.5", 2.5),
     "store.url": ("memory://", "memory://"),
     "store.connections": ("12", 12),

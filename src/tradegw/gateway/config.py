@@ -17,12 +17,23 @@ from dataclasses import dataclass, field, fields, is_dataclass
 from decimal import Decimal
 from pathlib import Path
 from types import UnionType
-from typing import Annotated, Any, TypeVar, Union, cast, get_args, get_origin, get_type_hints
+from typing import (
+    Annotated,
+    Any,
+    Literal,
+    TypeVar,
+    Union,
+    cast,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 import msgspec
 
 from tradegw.engine.limits import Limits
 from tradegw.errors import ConfigError
+from tradegw.gateway.production import check_production
 from tradegw.gateway.secrets import NO_SOURCES, Sources, read_secret
 from tradegw.model import parse_decimal
 from tradegw.venue import Secret
@@ -62,12 +73,15 @@ class GatewayConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
     Attributes:
         name: Marks our orders at the venues. Change it only when no order is open.
-        environment: Shown in logs.
+        environment: `development`, `staging` or `production`; shown in logs. In production a gateway refuses
+            the memory store, the mock venue, doors that others reach in plaintext, and a Postgres elsewhere
+            whose identity is not checked.
         drain_s: Seconds that a shut-down waits for answers.
     """
 
     name: Annotated[str, msgspec.Meta(min_length=1, max_length=64)] = "tradegw"
-    environment: str = "development"
+    # Not any word: a misspelt production would refuse nothing.
+    environment: Literal["development", "staging", "production"] = "development"
     drain_s: Annotated[float, msgspec.Meta(ge=0, le=3_600)] = 10.0
 
 
@@ -231,7 +245,8 @@ def load_config(
         overrides: Sections and keys that win over everything, as in the file.
 
     Raises:
-        ConfigError: Names the key, what was expected, what was found, and where it came from.
+        ConfigError: Names the key, what was expected, what was found, and where it came from; or says
+            what production refuses.
     """
     merged: dict[str, Any] = {}
     sources: dict[str, str] = {}
@@ -245,7 +260,9 @@ def load_config(
         _merge(merged, sources, overrides, "the program")
     if not merged.get("venues") and not merged.get("accounts"):
         _merge(merged, sources, PAPER, "the default")
-    return _check(merged, sources)
+    config = _check(merged, sources)
+    check_production(config)
+    return config
 
 
 def _read(file: Path) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from tradegw.gateway.clock import SystemClock
 from tradegw.gateway.config import Config, load_config
 from tradegw.gateway.metrics import tradegw_version
 from tradegw.gateway.open import run_gateway
+from tradegw.gateway.production import check_doors, is_loopback
 from tradegw.transports.cli.asking import Json
 from tradegw.transports.cli.exits import ExitCode
 from tradegw.transports.cli.logs import set_up_logging
@@ -28,7 +29,6 @@ __all__ = ["serve"]
 log = logging.getLogger(__name__)
 
 _PORT_MAX = 65_535
-_LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 
 
 async def serve(
@@ -70,6 +70,8 @@ async def serve(
         http_host=host or settings.server.http_host,
         http_port=(0 if free else settings.server.http_port) if http_port is None else http_port,
     )
+    # The configuration is checked; --host comes after it.
+    check_doors(settings.gateway.environment, {"--host": host or "127.0.0.1"})
     try:
         await _run(settings, doors, stop, as_json=json)
     except BaseExceptionGroup as group:
@@ -113,7 +115,7 @@ async def _run(config: Config, doors: _Doors, stop: _Stop, *, as_json: bool) -> 
             addresses = {"grpc": grpc.address, "http": http.address}
             running.publish_addresses(addresses)
             log.info("listening", extra=addresses)
-            if not {doors.grpc_host, doors.http_host} <= _LOOPBACK:
+            if not (is_loopback(doors.grpc_host) and is_loopback(doors.http_host)):
                 log.warning("the doors ask nobody for a key: whoever reaches them can trade")
             _announce(config, addresses, as_json=as_json)
             await stop.asked.wait()

@@ -35,7 +35,7 @@ DEFAULT_CONFIG: Final = """\
 [gateway]
 # Marks our orders at the venues. Change it only when no order is open.
 # name = "tradegw"
-# Shown in logs.
+# development, staging or production, which refuses what would lose orders or trade with whoever asks.
 # environment = "development"
 # Seconds that a shut-down waits for answers.
 # drain_s = 10.0
