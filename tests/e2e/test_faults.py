@@ -110,10 +110,8 @@ async def judge(gateway: Gateway, exchange: MockProcess, cell: Cell) -> dict[str
 
 def table(report: Sequence[dict[str, object]]) -> str:
     """Lay the report out for people."""
-    lines = [
-        f"{'fault':18} {'command':8}{'sent':>7}{'hit':>7}{'absent':>7}{'fills':>7}{'in doubt':>9}"
-        + f"{'p50 s':>8}{'p99 s':>8}"
-    ]
+    head = ("fault", "command", "sent", "hit", "absent", "fills", "in doubt", "p50 s", "p99 s")
+    lines = ["{:18} {:8}{:>7}{:>7}{:>7}{:>7}{:>9}{:>8}{:>8}".format(*head)]
     lines += [
         f"{r['kind']:18} {r['command']:8}{r['sent']:7}{r['hit']:7}{r['never_arrived']:7}{r['fills']:7}"
         f"{r['in_doubt']:9}{r['p50_s']:8.2f}{r['p99_s']:8.2f}"
