@@ -168,8 +168,8 @@ class PostgresDatabase:
         """Look for the last event of each account. None: the transaction is not over yet.
 
         Its number tells only whether it still runs: after a crash or a promotion another transaction may have
-        the same. What was written tells whether it was committed. The transaction that looks has a number
-        of its own and is committed too: whatever a standby must confirm, it confirms in order, so what we
+        the same. What was written tells whether it was committed. The transaction that looks writes
+        something too, if only to the log: whatever a standby must confirm, it confirms in order, so what we
         saw is confirmed when this is.
         """
         connection = await self._connections.take()
@@ -179,7 +179,7 @@ class PostgresDatabase:
             if await self._is_running(connection):
                 return None
             await run(connection, "BEGIN")
-            await connection.execute("SELECT pg_current_xact_id()")
+            await connection.execute("SELECT pg_logical_emit_message(true, 'tradegw', 'asked')")
             queries = queries_on(FreshCursors(connection))
             found = [
                 await queries.list_event_hashes(
