@@ -40,8 +40,9 @@ def write_config(
     *,
     drain_s: float = 10.0,
     store: str | None = None,
+    plugin: str = "mock",
 ) -> Path:
-    """Write a `tradegw.toml`: venues of the plugin mock at these addresses, and these accounts.
+    """Write a `tradegw.toml`: venues of one plugin at these addresses, and these accounts.
 
     Args:
         store: URL of the store; a file in the directory by default.
@@ -55,7 +56,7 @@ def write_config(
         'format = "json"',
     ]
     for name, url in exchanges.items():
-        lines += [f"[venues.{name}]", 'plugin = "mock"', f'url = "{url}"']
+        lines += [f"[venues.{name}]", f'plugin = "{plugin}"', f'url = "{url}"']
     for name, keys in accounts.items():
         lines.append(f"[accounts.{name}]")
         lines += [f"{key} = {_toml(value)}" for key, value in keys.items()]

@@ -12,14 +12,20 @@ import json
 import signal
 import sys
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from decimal import Decimal
 from pathlib import Path
+from subprocess import CompletedProcess
 
 import pytest
 from tradegw_mock.testing import MockProcess
 
 import tradegw
 from tests.e2e.ledgers import (
+    Folded,
+    all_fills,
+    all_orders,
     check_claim,
     exchange_trades,
     recorded_fills,
@@ -37,10 +43,11 @@ from tests.e2e.processes import (
     write_config,
 )
 from tests.e2e.test_kills import SETTLE_S, Story, Tell, read
-from tradegw import Gateway, Order
+from tradegw import Gateway, Order, Origin
 from tradegw.gateway.extensions import CrashPoint
 
 BOT = Path(__file__).with_name("restless_bot.py")
+COUNTING_BOT = Path(__file__).with_name("counting_bot.py")
 BOT_CALLERS = 12
 DEATH_S = 120.0
 
@@ -65,6 +72,10 @@ AT_START = [
     CrashPoint.RESOLVER_ANSWERED_UNJOURNALED,
     CrashPoint.RECONCILED_NOT_READY,
     CrashPoint.ABSENCE_PROVEN_UNJOURNALED,
+    CrashPoint.OPEN_ORDERS_READ,
+    CrashPoint.FILLS_READ_UNJOURNALED,
+    CrashPoint.FILLS_JOURNALED_UNMARKED,
+    CrashPoint.MARKED,
 ]
 """Reached by a gateway that finds what another has left."""
 
@@ -75,6 +86,16 @@ AT_END = [CrashPoint.DRAINING]
 
 IN_SINKS = [point for point in CrashPoint if point.startswith(("OUTBOX_", "INBOX_"))]
 """Reached on the way to a broker and from there: the tests of the plugin rabbitmq hit them."""
+
+OVER_STRANGERS = [
+    CrashPoint.STRANGER_UNJOURNALED,
+    CrashPoint.ADOPTING,
+    CrashPoint.ATTACHED_UNJOURNALED,
+]
+"""Reached over orders that this gateway did not place."""
+
+OVER_COUNTS = [CrashPoint.INFERRED_UNJOURNALED, CrashPoint.INFERRED_UNFINISHED]
+"""Reached where a venue counts what is filled and shows no fill."""
 
 ALL = [
     *IN_FLOW,
@@ -95,7 +116,8 @@ SOME = [
 
 
 def test_every_point_is_hit_here() -> None:
-    assert {*IN_FLOW, *AT_START, *IN_OUTAGE, *AT_END, *IN_SINKS} == set(CrashPoint)
+    hit = {*IN_FLOW, *AT_START, *IN_OUTAGE, *AT_END, *OVER_STRANGERS, *OVER_COUNTS, *IN_SINKS}
+    assert hit == set(CrashPoint)
 
 
 class Restless(Story):
@@ -109,16 +131,6 @@ class Restless(Story):
     async def kill_in_flow(self, point: CrashPoint, reach: int) -> None:
         self.standing.point = point.value
         await self.kill_once(reach)
-
-    def kill_at_start(self, point: CrashPoint) -> None:
-        """Start a gateway that dies by itself; it may not live to say where it listens."""
-        done = run(
-            [*TRADEGW, "serve", "--json", "--port", "0", "--config", str(self.config)],
-            cwd=self.config.parent,
-            timeout_s=DEATH_S,
-            TRADEGW_CRASH_AT=f"{point}:1",
-        )
-        assert_died_at(point, done.returncode, done.stderr)
 
     async def kill_in_outage(self, point: CrashPoint) -> None:
         """Take the exchange away, have orders wait for it, bring it back: the gateway dies on the way."""
@@ -177,6 +189,17 @@ async def hold(gateway: Gateway, key: str) -> Order:
     )
 
 
+def die_at_start(config: Path, point: CrashPoint) -> None:
+    """Start a gateway that dies by itself; it may not live to say where it listens."""
+    done = run(
+        [*TRADEGW, "serve", "--json", "--port", "0", "--config", str(config)],
+        cwd=config.parent,
+        timeout_s=DEATH_S,
+        TRADEGW_CRASH_AT=f"{point}:1",
+    )
+    assert_died_at(point, done.returncode, done.stderr)
+
+
 def assert_died_at(point: CrashPoint, code: int, text: str) -> None:
     assert code == -signal.SIGKILL, text
     assert f"crash point {point} reached" in text
@@ -199,7 +222,7 @@ async def kill_served(
                 many = 1 if point is CrashPoint.JOURNALED_UNSENT else 24
                 await story.kill_in_flow(point, many + 3 * number)
             elif point in AT_START:
-                await asyncio.to_thread(story.kill_at_start, point)
+                await asyncio.to_thread(die_at_start, story.config, point)
             elif point in IN_OUTAGE:
                 await story.kill_in_outage(point)
             else:
@@ -212,18 +235,17 @@ async def kill_served(
     assert claim.orders > 24
 
 
+async def run_bot(bot: Path, config: Path, *more: str, **variables: str) -> CompletedProcess[str]:
+    variables["PYTHONPATH"] = ":".join(path for path in [str(REPOSITORY), *sys.path] if path)
+    words = [sys.executable, str(bot), str(config), *more]
+    return await asyncio.to_thread(run, words, cwd=config.parent, timeout_s=DEATH_S, **variables)
+
+
 async def kill_bot(
     exchange: MockProcess, directory: Path, points: Sequence[CrashPoint], rounds: int, tell: Tell
 ) -> None:
     config = write_config(directory, {"mock": exchange.url}, {"paper": {"venue": "mock"}})
     hits: Counter[str] = Counter()
-
-    async def run_bot(orders: int, *more: str, **variables: str) -> tuple[int, str, str]:
-        words = [sys.executable, str(BOT), str(config), str(BOT_CALLERS), str(orders), *more]
-        paths = [str(REPOSITORY), *sys.path]
-        variables["PYTHONPATH"] = ":".join(path for path in paths if path)
-        done = await asyncio.to_thread(run, words, cwd=directory, timeout_s=DEATH_S, **variables)
-        return done.returncode, done.stdout, done.stderr
 
     orders = 0
     for number in range(rounds):
@@ -234,20 +256,127 @@ async def kill_bot(
                 8 + number if point in IN_FLOW and point is not CrashPoint.JOURNALED_UNSENT else 1
             )
             more = ["leave"] if point is CrashPoint.DRAINING else []
-            code, _, text = await run_bot(orders, *more, TRADEGW_CRASH_AT=f"{point}:{many}")
-            assert_died_at(point, code, text)
+            words = [str(BOT_CALLERS), str(orders), *more]
+            done = await run_bot(BOT, config, *words, TRADEGW_CRASH_AT=f"{point}:{many}")
+            assert_died_at(point, done.returncode, done.stderr)
             hits[point.value] += 1
-    code, answers, text = await run_bot(orders)
-    assert code == 0, text
+    done = await run_bot(BOT, config, str(BOT_CALLERS), str(orders))
+    assert done.returncode == 0, done.stderr
     recorded, ledger = await recorded_orders(config), read(exchange)
     claim = check_claim(recorded, ledger)
-    assert json.loads(answers) == {str(o.idempotency_key): str(o.order_id) for o in recorded}
+    assert json.loads(done.stdout) == {str(o.idempotency_key): str(o.order_id) for o in recorded}
     assert len(recorded) == BOT_CALLERS * orders
     assert told_trades(await recorded_fills(config)) == exchange_trades(ledger)
     verify(config)
     tell(
         f"embedded: {claim.orders} orders, {claim.never_arrived} never there; killed at {dict(hits)}"
     )
+
+
+@pytest.mark.timeout(400)
+async def test_a_gateway_dies_over_orders_of_others(tmp_path: Path, tell: Tell) -> None:
+    """Another gateway trades on the same account. Each of its orders and fills enters the record once."""
+    with MockProcess(
+        store=tmp_path / "exchange.db", liquidity="none", accounts=["paper", "another"]
+    ) as exchange:
+        await die_over_strangers(exchange, tmp_path, tell)
+
+
+async def die_over_strangers(exchange: MockProcess, directory: Path, tell: Tell) -> None:
+    for name in ("ours", "theirs"):
+        (directory / name).mkdir()
+    accounts = {"paper": {"venue": "mock"}, "another": {"venue": "mock"}}
+    config = write_config(directory / "ours", {"mock": exchange.url}, {"paper": accounts["paper"]})
+    theirs = write_config(directory / "theirs", {"mock": exchange.url}, accounts)
+    terms = {"symbol": "ETH/USDT", "ord_type": "limit", "order_qty": "0.01"}
+    hits: Counter[str] = Counter()
+
+    @asynccontextmanager
+    async def dying(point: CrashPoint, count: int = 1) -> AsyncIterator[Gateway]:
+        """Have a gateway that is to die before the block is left."""
+        crash_at = f"{point}:{count}"
+        with serving(directory / "ours", config=config, crash_at=crash_at) as served:
+            async with tradegw.connect(served.grpc) as gateway:
+                await until(lambda: is_settled(gateway), SETTLE_S, "the account is ready")
+                yield gateway
+                code = await served.ended(SETTLE_S)
+        assert_died_at(point, code, served.log.read_text("utf-8"))
+        hits[point.value] += 1
+
+    async with tradegw.open(theirs) as other:
+
+        async def bid(price: str) -> Order:
+            return await other.place_order(account="paper", side="buy", price=price, **terms)
+
+        rests = [await bid("1000") for _ in range(3)]
+        await asyncio.to_thread(die_at_start, config, CrashPoint.STRANGER_UNJOURNALED)
+        hits[CrashPoint.STRANGER_UNJOURNALED.value] += 1
+        assert await recorded_orders(config) == []
+
+        adopt = {"by": "ops", "why": "the disk is gone", "idempotency_key": "a"}
+        async with dying(CrashPoint.ADOPTING, 2) as gateway:
+            adopting = asyncio.create_task(gateway.adopt("paper", **adopt))
+        adopting.cancel()
+        await asyncio.gather(adopting, return_exceptions=True)
+        origins = Counter(order.origin for order in await recorded_orders(config))
+        assert origins == {Origin.GATEWAY: 1, Origin.EXTERNAL: 2}
+
+        async with dying(CrashPoint.ATTACHED_UNJOURNALED):
+            # Filled as it comes, before anyone here could list it; the rest of it stays open.
+            await other.place_order(
+                account="another", side="sell", price="1001", **(terms | {"order_qty": "0.006"})
+            )
+            partly = await bid("1001")
+        await other.cancel_order(partly.order_id)
+        await until(lambda: is_settled(other), SETTLE_S, "the other gateway knows all")
+
+    with serving(directory / "ours", config=config) as served:
+        async with tradegw.connect(served.grpc) as gateway:
+            await until(lambda: is_settled(gateway), SETTLE_S, "the account is ready")
+            adopted = await gateway.adopt("paper", **adopt)
+            assert {o.venue_order_id for o in adopted} == {o.venue_order_id for o in rests}
+            assert all(order.origin is Origin.GATEWAY for order in adopted)
+
+            async def told() -> Order:
+                orders = await all_orders(gateway)
+                return next(o for o in orders if o.venue_order_id == partly.venue_order_id)
+
+            async def is_closed() -> bool:
+                return not (await told()).is_open
+
+            await until(is_closed, SETTLE_S, "the order of others is closed")
+            order = await told()
+            assert (order.origin, order.cum_qty) == (Origin.EXTERNAL, Decimal("0.006"))
+            assert len(await all_orders(gateway)) == len(rests) + 1
+            assert told_trades(await all_fills(gateway)) == exchange_trades(read(exchange))
+            folded = Folded()
+            await folded.read(gateway, to_head=True)
+            assert told_trades(folded.fills) == exchange_trades(read(exchange))
+    verify(config)
+    tell(f"over orders of others: killed at {dict(hits)}")
+
+
+@pytest.mark.timeout(400)
+async def test_a_bot_dies_over_a_fill_that_its_venue_only_counts(
+    exchange: MockProcess, tmp_path: Path, tell: Tell
+) -> None:
+    config = write_config(
+        tmp_path, {"mock": exchange.url}, {"paper": {"venue": "mock"}}, plugin="counting"
+    )
+    hits: Counter[str] = Counter()
+    for point in OVER_COUNTS:
+        done = await run_bot(COUNTING_BOT, config, TRADEGW_CRASH_AT=f"{point}:1")
+        assert_died_at(point, done.returncode, done.stderr)
+        hits[point.value] += 1
+    done = await run_bot(COUNTING_BOT, config)
+    assert done.returncode == 0, done.stderr
+    fills = json.loads(done.stdout)
+    assert all(inferred for _, _, inferred in fills)
+    (order,) = await recorded_orders(config)
+    at_exchange = sum((fill.qty for fill in read(exchange).fills), Decimal(0))
+    assert sum(Decimal(qty) for _, qty, _ in fills) == order.cum_qty == at_exchange > 0
+    verify(config)
+    tell(f"over fills that are counted alone: killed at {dict(hits)}")
 
 
 @pytest.mark.timeout(400)

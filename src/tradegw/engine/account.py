@@ -595,6 +595,7 @@ class Account:
         return apply(order, report)
 
     def _attach(self, order: Order, fill: Fill) -> Outcome:
+        reach(CrashPoint.ATTACHED_UNJOURNALED)
         self.unmatched.remove(fill)
         return attach(order, fill, time_ns=self.clock.time_ns())
 

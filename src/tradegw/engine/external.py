@@ -9,6 +9,7 @@ from dataclasses import replace
 from uuid import uuid4
 
 from tradegw.engine.account import Account
+from tradegw.engine.crash import CrashPoint, reach
 from tradegw.engine.venue_ids import is_ours
 from tradegw.errors import InvalidOrder, NotFound, StoreError, Unavailable
 from tradegw.model import ExecutionReport, Order, OrderId, Origin, VenueOrderId
@@ -91,6 +92,7 @@ class Externals:
         entry = Entry(
             account_id=account.record.account_id, events=events, is_new_order=True, ref=ref
         )
+        reach(CrashPoint.STRANGER_UNJOURNALED)
         try:
             result = await account.put(entry)
         except StoreError as e:
@@ -150,6 +152,7 @@ class Externals:
             Unavailable: The store failed.
         """
         account = self._account
+        reach(CrashPoint.ADOPTING)
         order = await account.commit(
             order_id,
             lambda order: adopt(order, by=by, why=why, time_ns=account.clock.time_ns()),

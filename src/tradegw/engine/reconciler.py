@@ -12,6 +12,7 @@ import logging
 from dataclasses import replace
 
 from tradegw.engine.account import NS_PER_S, Account
+from tradegw.engine.crash import CrashPoint, reach
 from tradegw.engine.external import Externals, list_open
 from tradegw.engine.resolver import ASK_AT_ONCE_MAX, Resolver, within
 from tradegw.errors import StoreError, Unavailable, VenueError
@@ -96,6 +97,7 @@ class Reconciler:
     ) -> dict[tuple[str | None, VenueOrderId | None], ExecutionReport]:
         listed: dict[tuple[str | None, VenueOrderId | None], ExecutionReport] = {}
         async for told in list_open(venue):
+            reach(CrashPoint.OPEN_ORDERS_READ)
             try:
                 report = self._account.received(told)
                 listed[report.symbol, report.venue_order_id] = report
@@ -134,6 +136,8 @@ class Reconciler:
             page = await within(venue.fetch(query))
             # The first page is the oldest: what happens while the others are read may be missing.
             as_of = as_of or page.as_of
+            if page.items:
+                reach(CrashPoint.FILLS_READ_UNJOURNALED)
             for told in page.items:
                 await self._take_fill(told, symbol)
             if page.next_cursor is None:
@@ -147,9 +151,11 @@ class Reconciler:
         ):
             await self._tell_gap(symbol, mark_ns, as_of)
         if mark_ns is None or as_of.time_ns > mark_ns:
+            reach(CrashPoint.FILLS_JOURNALED_UNMARKED)
             await account.store.put_watermark(
                 account.record.account_id, symbol, read_until_ns=as_of.time_ns
             )
+            reach(CrashPoint.MARKED)
         return as_of
 
     async def _take_fill(self, told: ExecutionReport, symbol: str) -> None:

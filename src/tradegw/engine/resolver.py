@@ -245,7 +245,9 @@ class Resolver:
                 "account %s: a fill of order %s is inferred", account.account, order.order_id
             )
             self._missing.pop(order.order_id, None)
+            reach(CrashPoint.INFERRED_UNJOURNALED)
             await account.apply_reports(order.order_id, [inferred])
+            reach(CrashPoint.INFERRED_UNFINISHED)
 
     def _is_command_over(
         self, ref: VenueOrderRef, as_of: VenueTime, capabilities: Capabilities
