@@ -242,6 +242,7 @@ def test_the_venue_contract_is_four_hooks() -> None:
     specs = {name for name in dir(hookspecs) if name.startswith("tradegw_")}
     assert specs - set(VENUE_HOOKS) == {
         "tradegw_register_venues",
+        "tradegw_register_event_sinks",
         "tradegw_register_secret_sources",
         "tradegw_register_wrappers",
         "tradegw_cli",

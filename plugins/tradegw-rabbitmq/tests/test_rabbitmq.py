@@ -158,6 +158,21 @@ async def test_poison_is_buried_with_its_reason_and_delays_nobody(broker: Broker
     assert buried.headers["x-tradegw-reason"] == "INVALID_FIELD"
 
 
+async def test_another_message_under_a_known_id_is_buried(broker: Broker) -> None:
+    dead = await broker.channel.declare_queue(
+        f"{broker.prefix}orders.commands.v1.dead", durable=True
+    )
+    events = await broker.queue("orders.events.v1", "executions.events.v1")
+    async with tradegw.open(config(broker, commands=True)) as gateway:
+        await broker.command(place("c1"), message_id="m1")
+        await messages(events, lambda m: any(x.correlation_id == "m1" for x in m))
+        await broker.command(place("c2"), message_id="m1")
+        (buried,) = await messages(dead, lambda m: len(m) == 1)
+        (order,) = (await gateway.list_orders()).items
+    assert order.client_order_id == "c1"
+    assert buried.headers["x-tradegw-reason"] == "IDEMPOTENCY_KEY_REUSED"
+
+
 async def test_what_stays_unknown_is_buried_after_its_tries(broker: Broker) -> None:
     command = events_pb2.Command()
     command.cancel_order.account, command.cancel_order.client_order_id = "paper", "nobody"
