@@ -10,10 +10,11 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
+import sqlite3
 import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from decimal import Decimal
 from pathlib import Path
 from subprocess import CompletedProcess
@@ -43,7 +44,7 @@ from tests.e2e.processes import (
     write_config,
 )
 from tests.e2e.test_kills import SETTLE_S, Story, Tell, read
-from tradegw import Gateway, Order, Origin
+from tradegw import Gateway, Order, OrdStatus, Origin
 from tradegw.gateway.extensions import CrashPoint
 
 BOT = Path(__file__).with_name("restless_bot.py")
@@ -308,10 +309,18 @@ async def die_over_strangers(exchange: MockProcess, directory: Path, tell: Tell)
         async def bid(price: str) -> Order:
             return await other.place_order(account="paper", side="buy", price=price, **terms)
 
+        async def offer(price: str) -> Order:
+            less = terms | {"order_qty": "0.006"}
+            return await other.place_order(account="another", side="sell", price=price, **less)
+
+        async def die(point: CrashPoint) -> None:
+            await asyncio.to_thread(die_at_start, config, point)
+            hits[point.value] += 1
+
         rests = [await bid("1000") for _ in range(3)]
-        await asyncio.to_thread(die_at_start, config, CrashPoint.STRANGER_UNJOURNALED)
-        hits[CrashPoint.STRANGER_UNJOURNALED.value] += 1
-        assert await recorded_orders(config) == []
+        for point in (CrashPoint.OPEN_ORDERS_READ, CrashPoint.STRANGER_UNJOURNALED):
+            await die(point)
+            assert await recorded_orders(config) == []
 
         adopt = {"by": "ops", "why": "the disk is gone", "idempotency_key": "a"}
         async with dying(CrashPoint.ADOPTING, 2) as gateway:
@@ -323,12 +332,24 @@ async def die_over_strangers(exchange: MockProcess, directory: Path, tell: Tell)
 
         async with dying(CrashPoint.ATTACHED_UNJOURNALED):
             # Filled as it comes, before anyone here could list it; the rest of it stays open.
-            await other.place_order(
-                account="another", side="sell", price="1001", **(terms | {"order_qty": "0.006"})
-            )
+            await offer("1001")
             partly = await bid("1001")
         await other.cancel_order(partly.order_id)
         await until(lambda: is_settled(other), SETTLE_S, "the other gateway knows all")
+
+        # What was traded while nobody was here is told by the fills since the watermark alone.
+        await offer("1002")
+        whole = await bid("1002")
+        assert whole.ord_status is OrdStatus.PARTIALLY_FILLED
+        await other.cancel_order(whole.order_id)
+        strangers, mark_ns = read_so_far(config)
+        await die(CrashPoint.FILLS_READ_UNJOURNALED)
+        assert read_so_far(config) == (strangers, mark_ns)
+        await die(CrashPoint.FILLS_JOURNALED_UNMARKED)
+        assert read_so_far(config) == (strangers + 1, mark_ns)
+        await die(CrashPoint.MARKED)
+        assert read_so_far(config)[0] == strangers + 1
+        assert read_so_far(config)[1] > mark_ns
 
     with serving(directory / "ours", config=config) as served:
         async with tradegw.connect(served.grpc) as gateway:
@@ -348,12 +369,21 @@ async def die_over_strangers(exchange: MockProcess, directory: Path, tell: Tell)
             order = await told()
             assert (order.origin, order.cum_qty) == (Origin.EXTERNAL, Decimal("0.006"))
             assert len(await all_orders(gateway)) == len(rests) + 1
-            assert told_trades(await all_fills(gateway)) == exchange_trades(read(exchange))
+            assert [fill.last_px for fill in await all_fills(gateway)] == [1001]
+            # Whose the other one was nobody here ever knew; the stream has it all the same.
             folded = Folded()
             await folded.read(gateway, to_head=True)
             assert told_trades(folded.fills) == exchange_trades(read(exchange))
     verify(config)
     tell(f"over orders of others: killed at {dict(hits)}")
+
+
+def read_so_far(config: Path) -> tuple[int, int]:
+    """Return how many fills came before their orders were known, and the watermark of the one symbol."""
+    with closing(sqlite3.connect(config.with_name("tradegw.db"))) as db:
+        ((fills,),) = db.execute("SELECT count(*) FROM unmatched_fill")
+        ((read_until_ns,),) = db.execute("SELECT read_until_ns FROM watermark")
+    return fills, read_until_ns
 
 
 @pytest.mark.timeout(400)
