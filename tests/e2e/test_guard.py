@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+import msgspec
 import pytest
 from tradegw_mock.testing import MockProcess
 
@@ -25,7 +26,7 @@ from tests.e2e.ledgers import all_fills, all_orders, check_claim, exchange_trade
 from tests.e2e.orders import is_settled
 from tests.e2e.processes import REPOSITORY, environment, serving, until, write_config
 from tests.e2e.processes import tradegw as run_tradegw
-from tradegw import Gateway, Order, OrderId, OrdStatus, Unavailable
+from tradegw import Gateway, Order, OrderId, OrdStatus, Origin, Unavailable
 
 BOT = Path(__file__).with_name("leased_bot.py")
 RESTS: dict[str, Any] = {
@@ -52,6 +53,7 @@ LIMITS: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
     "open": ({"max_open_orders": 1}, {}, "LIMIT_OPEN_ORDERS"),
     "day": ({"max_orders_per_day": 12}, {}, "LIMIT_ORDERS_PER_DAY"),
     "second": ({"max_orders_per_second": 2}, {}, "LIMIT_ORDERS_PER_SECOND"),
+    "reduce": ({"reduce_only": True}, {}, "LIMIT_REDUCE_ONLY"),
 }
 """For each account its limits, what is beyond them, and the reason of the refusal."""
 
@@ -67,7 +69,7 @@ async def test_each_limit_refuses_with_its_code_while_good_orders_flow(
     free = {"venue": "mock", "exchange_account": "free"}
     config = write_config(tmp_path, {"mock": exchange.url}, {**accounts, "free": free})
     async with tradegw.open(config) as gateway:
-        deposit = await _balances(gateway)
+        deposit = await _balances(gateway, "free")
         await asyncio.gather(
             _buy(gateway, 10), *(_exceed(gateway, name, *LIMITS[name][1:]) for name in LIMITS)
         )
@@ -80,7 +82,7 @@ async def test_each_limit_refuses_with_its_code_while_good_orders_flow(
                 fees[fill.fee_asset] += fill.fee
 
         async def is_settled_up() -> bool:
-            now = await _balances(gateway)
+            now = await _balances(gateway, "free")
             return (
                 now["BTC"] == deposit["BTC"] + Decimal("0.01") - fees["BTC"]
                 and now["USDT"] == deposit["USDT"] - spent - fees["USDT"]
@@ -125,14 +127,104 @@ async def _exceed(gateway: Gateway, account: str, bad: dict[str, Any], reason: s
             assert order.ord_status is OrdStatus.REJECTED
             events = await gateway.list_order_events(order.order_id)
             assert [(e.event_type, e.reason) for e in events] == [("REJECTED", reason)]
+            if still_open:
+                # At once, while the limit stands.
+                closed = await gateway.cancel_order(still_open.pop().order_id)
+                assert closed.ord_status is OrdStatus.CANCELED
     assert set(reasons) <= {"", reason}
     for order in still_open:
         assert not (await gateway.cancel_order(order.order_id)).is_open
 
 
-async def _balances(gateway: Gateway) -> dict[str, Decimal]:
+async def _balances(gateway: Gateway, account: str) -> dict[str, Decimal]:
     """Return all that the account has, held for orders or not."""
-    return {b.asset: b.free + b.held for b in await gateway.list_balances("free")}
+    return {b.asset: b.free + b.held for b in await gateway.list_balances(account)}
+
+
+# --- halts ----------------------------------------------------------------------------------------------
+
+
+async def test_a_halt_in_mid_flow_cancels_what_is_ours_and_holds_up_no_cancel(
+    exchange: MockProcess, tmp_path: Path, tell: Callable[[str], None]
+) -> None:
+    """Callers trade through a served gateway; another one has an order on the same account."""
+    (tmp_path / "theirs").mkdir()
+    paper = {"paper": {"venue": "mock"}}
+    free = {"free": {"venue": "mock", "exchange_account": "free"}}
+    config = write_config(tmp_path, {"mock": exchange.url}, paper | free)
+    theirs = write_config(tmp_path / "theirs", {"mock": exchange.url}, paper)
+    with serving(tmp_path, config=config) as served:
+        async with tradegw.open(theirs) as other, tradegw.connect(served.grpc) as gateway:
+            await until(lambda: is_settled(gateway), 30, "the accounts are ready")
+            deposit = await _balances(gateway, "paper")
+            strangers = await other.place_order(**RESTS)
+
+            placed: list[Order] = []
+            flow = [asyncio.create_task(_place_until_halted(gateway, placed)) for _ in range(16)]
+            buys = asyncio.create_task(_buy(gateway, 10))
+
+            async def is_in_flow() -> bool:
+                return len(placed) > 48
+
+            await until(is_in_flow, 60, "callers trade", every_s=0)
+            await gateway.halt(scope="account:paper", why="drill", by="ops", cancel_open=True)
+            await asyncio.gather(*flow, buys)
+
+            async def are_closed() -> bool:
+                return not any(o.is_open for o in await _own_orders(gateway))
+
+            await until(are_closed, 60, "what is ours is cancelled")
+            ends = Counter(
+                "HALTED" if order.reason == "HALTED" else order.ord_status.value
+                for order in await _own_orders(gateway)
+            )
+            assert ends.keys() == {"CANCELED", "HALTED"}
+            await _buy(gateway, 2)
+            assert (await other.get_order(strangers.order_id)).ord_status is OrdStatus.NEW
+
+            await gateway.resume(scope="account:paper", by="ops")
+            rests = [await gateway.place_order(**RESTS) for _ in range(5)]
+            await gateway.halt(why="drill", by="ops")
+            for order in rests:
+                assert (await gateway.place_order(**RESTS)).reason == "HALTED"
+                closed = await gateway.cancel_order(order.order_id)
+                assert closed.ord_status is OrdStatus.CANCELED
+            assert (await other.get_order(strangers.order_id)).ord_status is OrdStatus.NEW
+            await other.cancel_order(strangers.order_id)
+
+            async def is_given_back() -> bool:
+                balances = await gateway.list_balances("paper")
+                return {b.asset: b.free for b in balances} == deposit
+
+            await until(is_given_back, 30, "nothing is held for an order")
+            sent = [
+                o
+                for o in await all_orders(gateway)
+                if o.acknowledged and o.origin is Origin.GATEWAY
+            ]
+        assert await asyncio.to_thread(served.stop) == 0
+    with exchange.ledger() as client:
+        ledger = client.read()
+    ours = [o for o in ledger.orders if o.client_order_id != strangers.venue_client_order_id]
+    assert (
+        check_claim(sent, msgspec.structs.replace(ledger, orders=ours)).at_exchange
+        == len(sent)
+        == len(ours)
+    )
+    tell(f"a halt in mid-flow: {dict(ends)}")
+
+
+async def _place_until_halted(gateway: Gateway, placed: list[Order]) -> None:
+    refused = 0
+    while refused < 3:
+        order = await gateway.place_order(**RESTS)
+        placed.append(order)
+        refused += order.reason == "HALTED"
+
+
+async def _own_orders(gateway: Gateway) -> list[Order]:
+    orders = await all_orders(gateway)
+    return [o for o in orders if o.account == "paper" and o.origin is Origin.GATEWAY]
 
 
 # --- bots that vanish -----------------------------------------------------------------------------------
