@@ -3,6 +3,7 @@
 python -m tests.simulation --seeds 1000 [--first-seed S]
 python -m tests.simulation --seed S                 the story of one
 python -m tests.simulation --mutant NAME --seeds N  the first seed that catches a defect
+python -m tests.simulation --mutant NAME --test ID  a test, which is to fail with the defect
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ import random
 import sys
 import time
 from contextlib import ExitStack
+
+import pytest
 
 from tests.simulation.history import Outcome, run_history
 from tests.simulation.mutants import MUTANTS
@@ -28,12 +31,15 @@ def main(words: list[str] | None = None) -> int:
     parser.add_argument("--first-seed", type=int, help="the first; a fresh one unless it is given")
     parser.add_argument("--seed", type=int, help="one, and its story")
     parser.add_argument("--mutant", choices=[m.name for m in MUTANTS], help="with this defect")
+    parser.add_argument("--test", help="no history: this test of pytest's")
     parser.add_argument("--for-s", type=float, help="begin no more histories after so many seconds")
     args = parser.parse_args(words)
     with ExitStack() as stack:
         if args.mutant:
             mutant = next(m for m in MUTANTS if m.name == args.mutant)
             stack.enter_context(mutant.at_large())
+        if args.test is not None:
+            return pytest.main(["-q", "-n", "0", "-p", "no:cacheprovider", args.test])
         if args.seed is not None:
             return tell(run_history(args.seed, is_telling=True))
         first = random.randrange(10**9) if args.first_seed is None else args.first_seed

@@ -15,7 +15,9 @@ from typing import Any
 
 import pytest
 
+from tests.simulation.exchange import VISIBILITY_LAG_S
 from tradegw.engine import account as account_module
+from tradegw.engine import reconciler as reconciler_module
 from tradegw.engine import resolver as resolver_module
 from tradegw.engine.account import Account
 from tradegw.engine.desk import Desk
@@ -38,11 +40,13 @@ class Mutant:
 
     Attributes:
         seeds: Histories that catch it. More than one, because a change of the engine may move the moment.
+        tests: Tests that catch it, where what it takes comes together in one history of thousands.
     """
 
     name: str
     make: Callable[[Patch], None]
-    seeds: tuple[int, ...]
+    seeds: tuple[int, ...] = ()
+    tests: tuple[str, ...] = ()
 
     @contextmanager
     def at_large(self) -> Generator[None]:
@@ -333,6 +337,47 @@ def open_orders_asked_about_no_more(patch: Patch) -> None:
     _around(patch, Reconciler, "ask_all", ask_all)
 
 
+def watermark_without_overlap(patch: Patch) -> None:
+    """Fills are read from the watermark on: one that shows late, with a time before it, is passed over."""
+    query = reconciler_module.FetchFills
+
+    def fetch_fills(**fields: Any) -> Any:
+        if fields.get("since_ns"):
+            overlap_s = reconciler_module.OVERLAP_S + VISIBILITY_LAG_S
+            fields["since_ns"] += int(overlap_s * 1_000_000_000)
+        return query(**fields)
+
+    patch.setattr(reconciler_module, "FetchFills", fetch_fills)
+
+
+def late_fills_of_closed_orders_not_read_again(patch: Patch) -> None:
+    """One reading of the fills after an order has closed is taken for all that will ever come."""
+
+    async def read_fills_of(
+        original: Any, self: Reconciler, venue: Any, symbol: str, mark_ns: Any
+    ) -> Any:
+        touched = self._account.touched
+        before_ns = touched.get(symbol)
+        as_of = await original(self, venue, symbol, mark_ns)
+        if touched.get(symbol) == before_ns:
+            touched.pop(symbol, None)
+        return as_of
+
+    _around(patch, Reconciler, "_read_fills_of", read_fills_of)
+
+
+def waiting_cancel_forgotten_when_its_replace_is_refused(patch: Patch) -> None:
+    """A cancel that waits here waits no more once the replace that it overtook is refused."""
+    refuse = lifecycle._HANDLERS[ExecType.REPLACE_REJECTED]
+
+    def handle(steps: Any, report: Any) -> None:
+        if steps.order.pending_terms is not None:
+            steps.change(queued=False)
+        refuse(steps, report)
+
+    patch.setitem(lifecycle._HANDLERS, ExecType.REPLACE_REJECTED, handle)
+
+
 MUTANTS = [
     Mutant(make.__name__, make, seeds)
     for make, seeds in (
@@ -346,14 +391,33 @@ MUTANTS = [
         (doubts_forgotten_at_restart, (2, 5, 6)),
         (failed_commit_does_not_stop_the_account, (1, 37, 84)),
         (not_found_closes_at_once, (2, 8, 16)),
-        (absence_judged_by_our_clock, (16, 36, 37)),
-        (absence_at_the_first_look, (55,)),
+        (absence_judged_by_our_clock, (44, 73, 76)),
+        (absence_at_the_first_look, (11, 87, 145)),
         (late_acknowledgement_reopens, (1, 2, 3)),
         (fill_counted_again_when_seen_again, (1, 2, 3)),
         (told_before_the_commit, (1, 2, 3)),
         (balances_believed_in_any_order, (1, 13, 15)),
         (fill_key_without_the_order, (2, 3, 5)),
         (closes_without_missing_fills, (1, 2, 3)),
-        (open_orders_asked_about_no_more, (82, 121, 168)),
+        (open_orders_asked_about_no_more, (1, 40, 93)),
+    )
+] + [
+    Mutant(make.__name__, make, tests=(f"{file}::{test}",))
+    for make, file, test in (
+        (
+            watermark_without_overlap,
+            "tests/integration/engine/test_reconcile.py",
+            "test_watermarks_are_kept_and_overlap",
+        ),
+        (
+            late_fills_of_closed_orders_not_read_again,
+            "tests/integration/engine/test_reconcile.py",
+            "test_a_late_fill_is_found_by_a_stream_that_looks_healthy",
+        ),
+        (
+            waiting_cancel_forgotten_when_its_replace_is_refused,
+            "tests/unit/test_lifecycle.py",
+            "test_cancel_that_waits_here_goes_on_waiting_when_the_replace_it_overtook_is_refused",
+        ),
     )
 ]

@@ -1,6 +1,10 @@
-"""Each deliberate defect is caught by the history of a seed, which is clean without it."""
+"""Each deliberate defect is caught by the history of a seed, or by a test, which is clean without it."""
 
 from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -8,7 +12,7 @@ from tests.simulation.history import run_history
 from tests.simulation.mutants import MUTANTS, Mutant
 
 
-@pytest.mark.parametrize("mutant", [pytest.param(m, id=m.name) for m in MUTANTS])
+@pytest.mark.parametrize("mutant", [pytest.param(m, id=m.name) for m in MUTANTS if m.seeds])
 def test_a_defect_is_caught_by_its_seed(mutant: Mutant) -> None:
     for seed in mutant.seeds:
         with mutant.at_large():
@@ -19,3 +23,21 @@ def test_a_defect_is_caught_by_its_seed(mutant: Mutant) -> None:
         if caught:
             return
     raise AssertionError(f"seeds {mutant.seeds} catch it no more: find others, or find out why")
+
+
+@pytest.mark.parametrize(
+    ("mutant", "test"), [pytest.param(m, t, id=m.name) for m in MUTANTS for t in m.tests]
+)
+def test_a_defect_is_caught_by_a_test(mutant: Mutant, test: str) -> None:
+    """In a process of its own, for it is to fail there. Without the defect it passes with all the others."""
+    words = [sys.executable, "-m", "tests.simulation", "--mutant", mutant.name, "--test", test]
+    done = subprocess.run(
+        words,
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == pytest.ExitCode.TESTS_FAILED, done.stdout + done.stderr
+    assert " failed in " in done.stdout

@@ -110,9 +110,9 @@ async def test_a_late_fill_is_found_by_a_stream_that_looks_healthy(bench: Bench)
     bench.exchange.drops = True
     bench.exchange.fill(bench.exchange.orders[0], "0.4")
     bench.exchange.calm()
-    late = await bench.order_when(order.order_id, lambda o: o.cum_qty)
-    assert (late.ord_status, late.cum_qty) == (OrdStatus.CANCELED, Decimal("0.4"))
     await bench.turn(3 * RECONCILE_EVERY_S, step_s=1.0)
+    late = await bench.gateway.get_order(order.order_id)
+    assert (late.ord_status, late.cum_qty) == (OrdStatus.CANCELED, Decimal("0.4"))
     asked = len(bench.exchange.queries)
     await bench.turn(3 * RECONCILE_EVERY_S, step_s=1.0)
     assert not any(isinstance(q, FetchFills) for q in bench.exchange.queries[asked:])
@@ -153,10 +153,14 @@ async def test_watermarks_are_kept_and_overlap(bench: Bench) -> None:
     bench.exchange.calm()
     asked = len(bench.exchange.queries)
     await bench.restart()
+
+    def since() -> list[int]:
+        fills = [q for q in bench.exchange.queries[asked:] if isinstance(q, FetchFills)]
+        return [q.since_ns for q in fills if q.symbol == "BTC/USDT" and q.since_ns]
+
+    await bench.clock.until(since)
+    assert since()[0] == mark_ns - 61_000_000_000
     await bench.order_when(order.order_id, lambda o: o.cum_qty)
-    fills = [q for q in bench.exchange.queries[asked:] if isinstance(q, FetchFills)]
-    marked = [q.since_ns for q in fills if q.symbol == "BTC/USDT" and q.since_ns]
-    assert mark_ns - 61_000_000_000 in marked
     await bench.check_ledger()
 
 
