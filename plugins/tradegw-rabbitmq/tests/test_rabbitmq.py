@@ -186,6 +186,20 @@ async def test_what_stays_unknown_is_buried_after_its_tries(broker: Broker) -> N
     assert buried.headers["x-tradegw-attempt"] == len(DELAYS)
 
 
+async def test_a_header_that_counts_nonsense_does_not_come_back_for_ever(broker: Broker) -> None:
+    command = events_pb2.Command()
+    command.cancel_order.account, command.cancel_order.client_order_id = "paper", "nobody"
+    async with tradegw.open(config(broker, commands=True)):
+        await broker.command(
+            command.SerializeToString(), message_id="m1", headers={"x-tradegw-attempt": "many"}
+        )
+        dead = await broker.channel.declare_queue(
+            f"{broker.prefix}orders.commands.v1.dead", durable=True
+        )
+        (buried,) = await messages(dead, lambda m: len(m) == 1)
+    assert buried.headers["x-tradegw-reason"] == "UNKNOWN_ORDER"
+
+
 async def test_dead_letters_are_shown_and_put_back(broker: Broker, tmp_path: Path) -> None:
     async def command(*words: str) -> str:
         done = await asyncio.to_thread(

@@ -117,7 +117,9 @@ class Commands:
     async def _again(self, message: AbstractIncomingMessage, why: TradegwError) -> None:
         """Put a command into the next queue of those that expire; after the last it is buried."""
         delays = self._config.retry_delays_s
-        attempt = int(str(message.headers.get(ATTEMPT, 0)))
+        told = message.headers.get(ATTEMPT, 0)
+        # Anybody can write a header; one that is no number must not come back for ever.
+        attempt = told if isinstance(told, int) else len(delays)
         if attempt >= len(delays):
             await self._bury(message, why.reason, str(why))
             return
