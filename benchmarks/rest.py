@@ -66,8 +66,8 @@ def ccxt_python() -> Iterator[str]:
         return
     with tempfile.TemporaryDirectory() as directory:
         python = str(Path(directory, "bin", "python"))
-        subprocess.run(["uv", "venv", "-q", "--clear", directory], check=True)
-        subprocess.run(["uv", "pip", "install", "-q", "-p", python, CCXT], check=True)
+        subprocess.run([sys.executable, "-m", "venv", directory], check=True)
+        subprocess.run([python, "-m", "pip", "install", "-q", CCXT], check=True)
         yield python
 
 
