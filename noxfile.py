@@ -46,6 +46,7 @@ CODE = [
     "tests",
     "examples",
     "benchmarks",
+    "deploy",
     "noxfile.py",
 ]
 
@@ -65,11 +66,17 @@ WITHOUT_DYDX = ("--ignore", DYDX)
 
 @nox.session(python=PYTHONS[0])
 def lint(session: nox.Session) -> None:
-    """Style, formatting, and fragments of the changelog that can be read."""
-    session.install(*[d for d in DEV if d.startswith(("ruff", "towncrier"))])
+    """Style, formatting, fragments of the changelog that can be read, and the files of deploy/."""
+    tools = ("ruff", "towncrier", "hadolint", "check-jsonschema")
+    session.install(*[d for d in DEV if d.startswith(tools)])
     session.run("ruff", "check", *CODE)
     session.run("ruff", "format", "--check", *CODE)
     session.run("towncrier", "build", "--draft", silent=True)
+    session.run("hadolint", "deploy/Dockerfile")
+    # Against the schema that the compose project publishes; the package brings it.
+    session.run(
+        "check-jsonschema", "--builtin-schema", "vendor.compose-spec", "deploy/compose.yaml"
+    )
 
 
 @nox.session(python=PYTHONS[0])
@@ -77,7 +84,7 @@ def types(session: nox.Session) -> None:
     """Both checkers, strict; and nothing unknown in what users import."""
     _install(session, *DEV)
     sources = [f"{plugin.removeprefix('./')}/src" for plugin in PLUGINS]
-    session.run("mypy", "src/tradegw", *sources, "codegen", "examples", "benchmarks")
+    session.run("mypy", "src/tradegw", *sources, "codegen", "examples", "benchmarks", "deploy")
     session.run("pyright", "--pythonpath", _python(session))
     told = session.run(
         "pyright",

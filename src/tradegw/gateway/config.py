@@ -39,6 +39,8 @@ from tradegw.model import parse_decimal
 from tradegw.venue import Secret
 
 __all__ = [
+    "ENV_PREFIX",
+    "SECTIONS",
     "AccountConfig",
     "Config",
     "GatewayConfig",
@@ -213,7 +215,7 @@ class Config:
     sources: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
-_SECTIONS: dict[str, type[msgspec.Struct]] = {
+SECTIONS: dict[str, type[msgspec.Struct]] = {
     "gateway": GatewayConfig,
     "store": StoreConfig,
     "server": ServerConfig,
@@ -333,14 +335,14 @@ def _merge(
 
 
 def _check(tree: Mapping[str, Any], sources: Mapping[str, str]) -> Config:
-    known = {*_SECTIONS, "venues", "accounts", "sinks"}
+    known = {*SECTIONS, "venues", "accounts", "sinks"}
     for key in tree:
         if key not in known:
             raise ConfigError(
                 f"unknown section [{key}] {_whence(key, sources)}; there are {', '.join(sorted(known))}"
             )
     sections: dict[str, Any] = {
-        name: _convert(tree.get(name, {}), kind, name, sources) for name, kind in _SECTIONS.items()
+        name: _convert(tree.get(name, {}), kind, name, sources) for name, kind in SECTIONS.items()
     }
     venues = {
         name: _venue(name, node, sources) for name, node in _named("venues", tree, sources).items()
