@@ -327,6 +327,31 @@ def bench(session: nox.Session) -> None:
     session.run("python", "-m", "benchmarks", *session.posargs)
 
 
+@nox.session(python=PYTHONS[0])
+def image(session: nox.Session) -> None:
+    """Build the image, run it closed, and trade through it; *not run* where no container engine answers."""
+    _install(session)
+    told = session.run("python", "-m", "deploy.image", success_codes=[0, 77], silent=True)
+    assert isinstance(told, str)
+    session.log(told)
+    if told.startswith("not run:"):
+        session.skip(told.strip())
+
+
+# Kept as it is: the gateway of the last `dev-up` may run from it.
+@nox.session(python=PYTHONS[0], name="dev-up", reuse_venv=True)
+def dev_up(session: nox.Session) -> None:
+    """Start the whole stack: in containers, or with this machine's servers; `dev-down` stops it."""
+    _install(session, *DEV)
+    session.run("python", "-m", "deploy.stack", "up", *session.posargs)
+
+
+@nox.session(python=PYTHONS[0], name="dev-down", reuse_venv=True)
+def dev_down(session: nox.Session) -> None:
+    """Stop what `dev-up` started, and nothing else. Data and logs stay in .dev."""
+    session.run("python", "-m", "deploy.stack", "down", *session.posargs)
+
+
 if os.environ.get("CI"):
     # A service that a test needs must be there: CI has no excuse.
     os.environ.setdefault("TRADEGW_REQUIRE_SERVICES", "1")

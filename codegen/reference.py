@@ -11,7 +11,7 @@ import inspect
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import msgspec
@@ -58,7 +58,11 @@ def settings() -> str:
             "`tradegw config check` prints what is in force, and from where.\n"
         ),
     ]
-    for section, kind in {**config.SECTIONS, "accounts.NAME.limits": config.LimitsConfig}.items():
+    sections: Mapping[str, type[msgspec.Struct]] = {
+        **config.SECTIONS,
+        "accounts.NAME.limits": config.LimitsConfig,
+    }
+    for section, kind in sections.items():
         parts.append(f"## `[{section}]`\n")
         parts.append(_docstring(kind))
         parts.append("| key | type | default |\n| --- | --- | --- |")

@@ -5,12 +5,14 @@ The standard library alone. A folder that is there stays as it is: its passwords
 
 from __future__ import annotations
 
+import os
 import secrets
 import sys
 from pathlib import Path
 
 __all__ = ["make_secrets"]
 
+IMAGE_USER = 10001
 ROLES = """\
 CREATE ROLE tradegw_owner LOGIN PASSWORD '{owner}';
 CREATE ROLE tradegw_gateway LOGIN PASSWORD '{gateway}';
@@ -23,8 +25,9 @@ GRANT CONNECT ON DATABASE tradegw TO tradegw_gateway;
 def make_secrets(folder: Path) -> None:
     """Write a file for each server and role.
 
-    The folder is closed to others. Within a container a server's own user reads its file, and the host does not
-    know that user's number; only what belongs to tradegw is closed as a file as well, which libpq asks for.
+    The folder is closed to others. Within a container a server's own user reads its file, and the host does
+    not know that user's number; only what belongs to tradegw is closed as a file as well: libpq wants that.
+    Made by root, those files belong to the image's user, who is otherwise the one that `TRADEGW_USER` names.
 
     Raises:
         FileExistsError: The folder is there.
@@ -48,6 +51,8 @@ def make_secrets(folder: Path) -> None:
         file.touch(0o600)
         file.write_text(text, "utf-8")
         file.chmod(mode)
+        if file.suffix == ".pgpass" and os.geteuid() == 0:
+            os.chown(file, IMAGE_USER, IMAGE_USER)
 
 
 def main() -> int:
@@ -58,7 +63,9 @@ def main() -> int:
     except FileExistsError:
         print(f"{folder} is there, and stays as it is")
         return 1
-    print(f"made {folder}; TRADEGW_USER is {folder.stat().st_uid}:{folder.stat().st_gid}")
+    print(f"made {folder}")
+    if os.geteuid() != 0:
+        print(f"in deploy/.env: TRADEGW_USER={os.geteuid()}:{os.getegid()}")
     return 0
 
 
