@@ -22,12 +22,15 @@ GRANT CONNECT ON DATABASE tradegw TO tradegw_gateway;
 """
 
 
-def make_secrets(folder: Path) -> None:
+def make_secrets(folder: Path, broker: str = "rabbitmq") -> None:
     """Write a file for each server and role.
 
     The folder is closed to others. Within a container a server's own user reads its file, and the host does
-    not know that user's number; only what belongs to tradegw is closed as a file as well: libpq wants that.
+    not know that user's number; only what belongs to tradegw is closed as a file as well: it insists.
     Made by root, those files belong to the image's user, who is otherwise the one that `TRADEGW_USER` names.
+
+    Args:
+        broker: `HOST[:PORT]` of RabbitMQ, as the gateway reaches it.
 
     Raises:
         FileExistsError: The folder is there.
@@ -44,6 +47,7 @@ def make_secrets(folder: Path) -> None:
         "owner.pgpass": (f"*:*:*:tradegw_owner:{made['owner']}\n", 0o600),
         "gateway.pgpass": (f"*:*:*:tradegw_gateway:{made['gateway']}\n", 0o600),
         "rabbitmq.conf": (f"default_user = tradegw\ndefault_pass = {made['rabbitmq']}\n", 0o644),
+        "amqp.url": (f"amqp://tradegw:{made['rabbitmq']}@{broker}/\n", 0o600),
         "redis.conf": (f"requirepass {made['redis']}\n", 0o644),
     }
     for name, (text, mode) in files.items():
@@ -51,7 +55,7 @@ def make_secrets(folder: Path) -> None:
         file.touch(0o600)
         file.write_text(text, "utf-8")
         file.chmod(mode)
-        if file.suffix == ".pgpass" and os.geteuid() == 0:
+        if file.suffix in {".pgpass", ".url"} and os.geteuid() == 0:
             os.chown(file, IMAGE_USER, IMAGE_USER)
 
 

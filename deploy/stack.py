@@ -84,10 +84,10 @@ def _compose_up(engine: str, folder: Path) -> None:
 
 def _up(folder: Path, running: Processes) -> None:
     folder.mkdir(parents=True, exist_ok=True)
+    ports = _ports(folder)
     secrets = folder / "secrets"
     if not secrets.exists():
-        make_secrets(secrets)
-    ports = _ports(folder)
+        make_secrets(secrets, f"127.0.0.1:{ports['rabbitmq']}")
     version = start_postgres(running, folder, secrets, ports["postgres"])
     print(f"postgres  127.0.0.1:{ports['postgres']}  (PostgreSQL {version})")
     settings = folder / "exchange.toml"
@@ -117,6 +117,13 @@ def _up(folder: Path, running: Processes) -> None:
         TRADEGW__STORE__URL=postgres_url("gateway", secrets, ports["postgres"]),
         TRADEGW__VENUES__EXCHANGE__URL=f"127.0.0.1:{ports['native']}",
     )
+    if "rabbitmq" in running.running():
+        env |= {
+            "TRADEGW__SINKS__RABBIT__PLUGIN": "rabbitmq",
+            "TRADEGW__SINKS__RABBIT__URL": f"file:{secrets / 'amqp.url'}",
+            # Until queues are bound there, nobody misses an event that none of them takes.
+            "TRADEGW__SINKS__RABBIT__MANDATORY": "false",
+        }
     doors = ("--port", str(ports["grpc"]), "--http-port", str(ports["http"]))
     words = (*TRADEGW, "serve", "--config", str(CONFIG), "--json", *doors)
     running.start("gateway", words, cwd=folder, env=env)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 import tempfile
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,7 +19,7 @@ import pytest
 from deploy.engines import NOT_RUN
 from deploy.processes import Processes
 from deploy.servers import postgres_url
-from tests.e2e.processes import REPOSITORY, environment, run, tradegw
+from tests.e2e.processes import REPOSITORY, environment, run, tradegw, wait_until
 
 
 @pytest.fixture
@@ -42,6 +44,16 @@ def path_without_engine(tmp_path: Path) -> str:
 def stack(command: str, folder: Path, path: str) -> subprocess.CompletedProcess[str]:
     words = [sys.executable, "-m", "deploy.stack", command, str(folder)]
     return run(words, cwd=REPOSITORY, timeout_s=110, PATH=path)
+
+
+def published(http_port: int) -> float:
+    """Return how many events the broker has confirmed."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{http_port}/metrics", timeout=10) as answer:
+        page = answer.read().decode()
+    return sum(
+        float(number)
+        for number in re.findall(r"^tradegw_outbox_published_total\S* (\S+)$", page, re.MULTILINE)
+    )
 
 
 def test_the_stack_trades_and_leaves_nothing_behind(folder: Path, path_without_engine: str) -> None:
@@ -76,6 +88,10 @@ def test_the_stack_trades_and_leaves_nothing_behind(folder: Path, path_without_e
         assert connection.execute("SELECT count(*) FROM orders").fetchone() == (1,)
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
             connection.execute("DELETE FROM fill")
+
+    if "rabbitmq" in running:
+        # Every event of the order went out, and was confirmed.
+        wait_until(lambda: published(ports["http"]) >= order["seq"], 30, "the events are published")
 
     again = stack("up", folder, path_without_engine)
     assert again.returncode == 1

@@ -132,10 +132,10 @@ def test_only_the_gateway_is_reached_and_only_from_this_machine() -> None:
         assert service["networks"] == (["inside", "door"] if name == "gateway" else ["inside"])
 
 
-def test_gateway_waits_for_the_schema_and_has_only_its_own_secret() -> None:
+def test_gateway_waits_for_the_schema_and_has_only_its_own_secrets() -> None:
     gateway, migrate = services()["gateway"], services()["migrate"]
     assert gateway["depends_on"]["migrate"] == {"condition": "service_completed_successfully"}
-    assert gateway["secrets"] == ["gateway.pgpass"]
+    assert gateway["secrets"] == ["gateway.pgpass", "amqp.url"]
     assert migrate["secrets"] == ["owner.pgpass"]
     assert migrate["command"] == ["migrate", "up", "--grant-to", "tradegw_gateway"]
 
@@ -153,6 +153,19 @@ def test_second_gateway_is_one_line_away() -> None:
     differs = {key for key in first if first[key] != second[key]}
     assert differs == {"ports"}
     assert all(port.startswith("127.0.0.1:") for port in second["ports"])
+
+
+def test_gateway_of_compose_has_a_configuration_that_passes(tmp_path: Path) -> None:
+    url = tmp_path / "amqp.url"
+    url.write_text("amqp://rabbitmq/", "utf-8")
+    url.chmod(0o600)
+    environ = {
+        name: re.sub(r"\$\{\w+:-(.*)\}", r"\1", text).replace("/run/secrets/amqp.url", str(url))
+        for name, text in services()["gateway"]["environment"].items()
+    }
+    config = load_config(DEPLOY / "config" / "staging.toml", environ=environ)
+    check_config(config)
+    assert [sink.plugin for sink in config.sinks.values()] == ["rabbitmq"]
 
 
 # --- the image ------------------------------------------------------------------------------------
@@ -206,7 +219,7 @@ def test_secrets_are_behind_a_closed_folder(tmp_path: Path) -> None:
     finally:
         os.umask(old)
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
-    for name in ("owner.pgpass", "gateway.pgpass", "postgres_password"):
+    for name in ("owner.pgpass", "gateway.pgpass", "amqp.url", "postgres_password"):
         assert stat.S_IMODE((folder / name).stat().st_mode) == 0o600, name
     roles = (folder / "roles.sql").read_text("utf-8")
     for role in ("owner", "gateway"):
