@@ -7,7 +7,7 @@ The first is started from the development dependency that holds it; the second i
 from __future__ import annotations
 
 import os
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from typing import NoReturn
 
@@ -40,6 +40,26 @@ class Server:
         with self.database() as url:
             make_store(url)
             yield url
+
+
+@contextmanager
+def owner_and_gateway(server: Server) -> Generator[Callable[[str, str], str]]:
+    """Make the two roles of the guides and the database `tradegw`, and take them away afterwards.
+
+    Yields what gives the URL of `owner` or `gateway` in a database.
+    """
+    host = server.url.partition("@")[2].partition("/")[0]
+    with psycopg.connect(server.url, autocommit=True) as admin:
+        admin.execute("CREATE ROLE tradegw_owner LOGIN")
+        admin.execute("CREATE ROLE tradegw_gateway LOGIN")
+        admin.execute("CREATE DATABASE tradegw OWNER tradegw_owner")
+        try:
+            yield lambda role, database: f"postgresql://tradegw_{role}@{host}/{database}"
+        finally:
+            admin.execute("DROP DATABASE IF EXISTS tradegw WITH (FORCE)")
+            admin.execute("DROP DATABASE IF EXISTS tradegw_restored WITH (FORCE)")
+            admin.execute("DROP ROLE tradegw_owner")
+            admin.execute("DROP ROLE tradegw_gateway")
 
 
 def make_store(url: str) -> None:

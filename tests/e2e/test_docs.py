@@ -404,6 +404,7 @@ TESTS: Mapping[str, object] = {
     "chaos-bot": test_chaos_scenario,
     "mock-admin": test_mock_admin,
     "simulated-hours": test_simulated_hours,
+    **dict.fromkeys(["upgrade-ask", "upgrade-up", "roll-back"], "tests/e2e/test_upgrade.py"),
     # Elsewhere, for they are steps of one story.
     **dict.fromkeys(
         [
