@@ -84,7 +84,10 @@ class Bot:
 
     def place(self) -> None:
         key = f"{self.name}-{len(self.keys)}"
-        self.keys[key] = self._fields()
+        fields = self._fields()
+        if (self.account, fields["symbol"]) in self.world.quiet:
+            return
+        self.keys[key] = fields
         self._place(key)
 
     def place_again(self) -> None:

@@ -345,12 +345,16 @@ class Network:
         """Do what faults do by themselves."""
         for action in self.chaos.due():
             if isinstance(action, LateFill):
-                try:
-                    self.exchange.fill_outside(action.account, order_id=action.order_id)
-                except Refusal as e:
-                    self.told(f"not filled after its cancel: {e}")
+                self.fill_outside(action.account, action.order_id)
                 continue
             self.restarts()
+
+    def fill_outside(self, account: str, order_id: int) -> None:
+        """Fill an order though it was cancelled."""
+        try:
+            self.exchange.fill_outside(account, order_id=order_id)
+        except Refusal as e:
+            self.told(f"not filled after its cancel: {e}")
 
     # --- connections ----------------------------------------------------------------------------
 

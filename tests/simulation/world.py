@@ -37,6 +37,8 @@ from tradegw.testing.simulation import Process, SimulatedClock, SimulationLoop
 T = TypeVar("T")
 
 ACCOUNTS = ("left", "right")
+LATE_FILLS = 0.15
+"""Share of the histories that end with a fill of which only a list tells, and late."""
 
 
 class Killed(BaseException):
@@ -51,6 +53,7 @@ class World:
         violations: What must not happen, and did.
         counts: What happened how often.
         struck: Faults with what they hit: (fault, operation, account, venue client order id).
+        quiet: Accounts and symbols for which nobody places orders any more.
         fills: What the stream of fills told, across every restart.
         events: The same of the stream of order events.
     """
@@ -107,6 +110,7 @@ class World:
         self.sent: set[str] = set()
         self.clock_was_set = False
         self.is_calm = False
+        self.quiet: set[tuple[str, str]] = set()
         self._waiting: set[asyncio.Future[Any]] = set()
         self._stop: asyncio.Event | None = None
         self._armed_at: CrashPoint | None = None
@@ -354,6 +358,37 @@ class World:
             at_s, by_s = rng.uniform(0, storm_s), rng.choice((0.3, 1.5, 6.0)) * rng.choice((-1, 1))
             self.loop.call_at(at_s, self._step_clock, by_s)
             self.loop.call_at(at_s + rng.uniform(2, 10), self._step_clock, -by_s)
+        # Drawn apart, so that the others stay as they are.
+        late = random.Random(f"{self.seed}:late")
+        if late.random() < LATE_FILLS:
+            self._conspire_late(storm_s - late.uniform(2.2, 4.0), late)
+
+    def _conspire_late(self, at_s: float, rng: random.Random) -> None:
+        """Let a cancelled order fill all the same while nobody tells of it, once its fills were read.
+
+        Nobody places orders of its symbol any more: as long as one is open, fills of that are read anyway.
+        """
+        account, symbol = rng.choice(ACCOUNTS), rng.choice(list(PRICES))
+        read_s, fill_s = at_s + rng.uniform(0.3, 0.6), at_s + rng.uniform(1.5, 2.0)
+        inject, call_at = self.network.chaos.inject, self.loop.call_at
+        inject(FaultSpec(kind=FaultKind.EVENT_DROPPED, start_s=fill_s - 0.05, for_s=0.1))
+        if rng.random() < 0.5:
+            inject(FaultSpec(kind=FaultKind.HISTORY_LAGS, lag_s=0.9, start_s=at_s, for_s=4.0))
+            call_at(fill_s - rng.uniform(0, 0.3), self.network.cut_streams)
+        call_at(at_s, self._cancel_for_now, account, symbol, fill_s)
+        call_at(read_s, self.network.cut_streams)
+
+    def _cancel_for_now(self, account: str, symbol: str, fill_s: float) -> None:
+        orders = [
+            order
+            for order in self.network.open_orders()
+            if (order.account, order.symbol) == (account, symbol)
+        ]
+        for order in orders:
+            self.network.cancel_there(order)
+        self.quiet.add((account, symbol))
+        if orders:
+            self.loop.call_at(fill_s, self.network.fill_outside, account, orders[0].order_id)
 
     def _conspire(self, at_s: float) -> None:
         """Let an order arrive as late as it may, while something makes it look as if it had not."""
