@@ -384,7 +384,7 @@ MUTANTS = [
         (timeout_read_as_refusal, (2, 7, 8)),
         (cut_connection_read_as_not_sent, (7, 12, 16)),
         (submit_retried, (2, 6, 7)),
-        (cancel_of_unknown_order_means_gone, (6,)),
+        (cancel_of_unknown_order_means_gone, (6, 7, 8)),
         (sent_after_valid_until, (20, 125, 135)),
         (sent_before_it_is_stored, (1, 2, 3)),
         (key_released_on_unknown, (1, 2, 4)),
