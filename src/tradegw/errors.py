@@ -12,6 +12,7 @@
     ├── StoreError              the record cannot be used
     │   ├── StoreInUse          another process writes this store
     │   ├── StoreUnavailable    nothing was stored: it was not asked to commit (an `Unavailable` as well)
+    │   │   └── LeaseLost       another gateway serves the account, or may by now
     │   ├── CommitUnknown       the store was asked to commit, and nobody knows whether it did
     │   ├── StoreCorrupt        what is stored contradicts itself
     │   └── SchemaMismatch      the schema is newer or older than this program can use
@@ -37,6 +38,7 @@ __all__ = [
     "DuplicateClientOrderId",
     "IdempotencyKeyReused",
     "InvalidOrder",
+    "LeaseLost",
     "NotFound",
     "NotSent",
     "OutcomeUnknown",
@@ -135,6 +137,12 @@ class StoreUnavailable(StoreError, Unavailable):
     """The store could not be reached, or refused, before it was asked to commit: nothing was stored."""
 
     reason = "STORE_UNAVAILABLE"
+
+
+class LeaseLost(StoreUnavailable):
+    """The account's lease is another gateway's. Nothing was stored, and nothing more is sent from here."""
+
+    reason = "LEASE_LOST"
 
 
 class CommitUnknown(StoreError):

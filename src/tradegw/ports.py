@@ -52,6 +52,9 @@ __all__ = [
     "InboxEntry",
     "KeyTaken",
     "Known",
+    "LeaseHolder",
+    "LeaseRow",
+    "Leases",
     "Listing",
     "OrderFilter",
     "PlaceCommand",
@@ -262,6 +265,88 @@ class Problem:
     account: AccountName
     detail: str
     seq: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeaseHolder:
+    """A gateway process that may hold leases.
+
+    Attributes:
+        holder: Names this run of it, and no other.
+        address: Where its gRPC door listens; empty until it does.
+        host: The machine, with its boot and the space of its pids.
+        process_start: When the process began, by that machine: pids are used again.
+    """
+
+    holder: str
+    host: str
+    pid: int
+    process_start: int
+    address: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeaseRow:
+    """A lease as it is stored.
+
+    Attributes:
+        by: Who holds it, or held it last. Its `holder` is empty once it was released.
+        requests_expire: Whether the account's venue refuses old requests.
+        is_expired: By the store's clock, when it was read.
+    """
+
+    account_id: AccountId
+    token: int
+    by: LeaseHolder
+    requests_expire: bool
+    is_expired: bool
+
+
+class Leases(Protocol):
+    """Which of several gateways on one store serves each account.
+
+    Every method may raise `StoreUnavailable`.
+    """
+
+    async def take(
+        self,
+        account_id: AccountId,
+        by: LeaseHolder,
+        *,
+        ttl_s: float,
+        may_take: Callable[[LeaseRow], bool],
+    ) -> LeaseRow:
+        """Return the lease: ours under a new token if it was free, else as it stands.
+
+        What the old holder was writing is stored, or never will be, when this returns.
+
+        Args:
+            may_take: Whether a lease that is there is free. Asked again while nobody else can change it.
+        """
+        ...
+
+    async def renew(
+        self,
+        held: Mapping[AccountId, int],
+        by: LeaseHolder,
+        *,
+        ttl_s: float,
+        requests_expire: frozenset[AccountId],
+    ) -> frozenset[AccountId]:
+        """Prolong leases by their tokens. Returns those that are ours still; the others are lost for good.
+
+        Args:
+            requests_expire: Accounts of which it is known that their venues refuse old requests.
+        """
+        ...
+
+    async def release(self, held: Mapping[AccountId, int]) -> None:
+        """Give leases back: nothing of theirs is under way, and nothing will be sent."""
+        ...
+
+    async def close(self) -> None:
+        """Let go of the connection. Safe to call twice."""
+        ...
 
 
 class Store(Protocol):

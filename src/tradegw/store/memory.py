@@ -57,7 +57,7 @@ class MemoryStore(SqlStore):
         await self._group.close()
         self._connection.close()
 
-    async def _write(self, work: Work[ResultT]) -> ResultT:
+    async def _write(self, work: Work[ResultT], account_id: AccountId | None = None) -> ResultT:
         return await self._group.write(work)
 
     async def _read(self, work: Work[ResultT]) -> ResultT:

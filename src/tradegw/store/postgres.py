@@ -17,7 +17,7 @@ from psycopg.rows import tuple_row
 from psycopg_pool import AsyncConnectionPool, PoolClosed
 
 from tradegw._generated.migrations import POSTGRES
-from tradegw.errors import StoreError, StoreInUse, StoreUnavailable, UsageError
+from tradegw.errors import LeaseLost, StoreError, StoreInUse, StoreUnavailable, UsageError
 from tradegw.model import AccountId, OrderEvent
 from tradegw.ports import Entry, KeyTaken, Replayed, Stored
 from tradegw.store.groups import GroupCommit, Listener, LoopRunner
@@ -33,7 +33,7 @@ from tradegw.store.postgres_connections import (
 )
 from tradegw.store.postgres_lock import GatewayLock
 from tradegw.store.postgres_schema import PostgresSchema
-from tradegw.store.postgres_writer import PostgresDatabase
+from tradegw.store.postgres_writer import Fence, PostgresDatabase
 from tradegw.store.sqlstore import SqlStore, Work
 from tradegw.store.steps import check, read_applied
 
@@ -52,7 +52,7 @@ _RECONNECT_S = 2.0
 
 
 async def open_postgres(
-    url: str, *, connections: int = CONNECTIONS, read_only: bool = False
+    url: str, *, connections: int = CONNECTIONS, read_only: bool = False, is_shared: bool = False
 ) -> PostgresStore:
     """Open a store in Postgres, whose schema must be one that this release runs on.
 
@@ -60,15 +60,17 @@ async def open_postgres(
         url: libpq's, with all that libpq knows: several hosts, TLS, timeouts.
         connections: The most to open, beside the one that holds the lock.
         read_only: Read beside whoever writes, on any server.
+        is_shared: Serve it beside other gateways that do. An account can be written once `fence` was told
+            under which token of its lease.
 
     Raises:
         ConfigError: The URL is wrong, the database is another program's, the server is older than 15, or
             `synchronous_commit` is below `on`.
-        StoreInUse: Another gateway serves the store.
+        StoreInUse: Another gateway serves the store, and shares it with nobody or we would not.
         SchemaMismatch: It is for another release, or was never made.
         StoreUnavailable: The server cannot be reached, or does not let us in.
     """
-    lock = None if read_only else GatewayLock(url)
+    lock = None if read_only else GatewayLock(url, is_shared=is_shared)
     if lock is not None:
         await lock.take()
     try:
@@ -85,7 +87,7 @@ async def open_postgres(
         if lock is not None:
             await lock.release()
         raise
-    return PostgresStore(pool, lock)
+    return PostgresStore(pool, lock, is_shared=is_shared)
 
 
 class PostgresStore(SqlStore):
@@ -94,8 +96,9 @@ class PostgresStore(SqlStore):
     Its methods belong to one event loop.
     """
 
-    def __init__(self, pool: _Pool, lock: GatewayLock | None) -> None:
+    def __init__(self, pool: _Pool, lock: GatewayLock | None, *, is_shared: bool) -> None:
         super().__init__()
+        self._is_shared = is_shared
         self._pool = pool
         self._lock = lock
         self._listeners: list[Listener] = []
@@ -125,8 +128,19 @@ class PostgresStore(SqlStore):
         if self._lock is not None:
             await self._lock.release()
 
-    async def _write(self, work: Work[ResultT]) -> ResultT:
-        return await self._group(None).write(work)
+    async def fence(self, account_id: AccountId, token: int | None) -> None:
+        """Write an account under this token from now on, or no more. For a store that gateways share.
+
+        What was appended under an earlier token is decided when this returns.
+        """
+        group = self._groups.pop(account_id, None)
+        if group is not None:
+            await group.close()
+        if token is not None:
+            self._groups[account_id] = self._make_group(Fence(account_id=account_id, token=token))
+
+    async def _write(self, work: Work[ResultT], account_id: AccountId | None = None) -> ResultT:
+        return await self._group(account_id if self._is_shared else None).write(work)
 
     async def _look(self, work: Work[ResultT]) -> ResultT:
         return await self._read(work)
@@ -145,9 +159,13 @@ class PostgresStore(SqlStore):
         self._check_writing()
         group = self._groups.get(account_id)
         if group is None:
-            group = GroupCommit(PostgresDatabase(self._pool), LoopRunner(), self._listeners)
-            self._groups[account_id] = group
+            if self._is_shared and account_id is not None:
+                raise LeaseLost(f"this gateway does not hold the lease of account {account_id}")
+            group = self._groups[account_id] = self._make_group(None)
         return group
+
+    def _make_group(self, fence: Fence | None) -> GroupCommit:
+        return GroupCommit(PostgresDatabase(self._pool, fence), LoopRunner(), self._listeners)
 
     def _check_writing(self) -> None:
         if self._pool.is_closing:

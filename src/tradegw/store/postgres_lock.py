@@ -1,8 +1,10 @@
-"""One gateway for each store in Postgres: two advisory locks, until accounts have leases of their own.
+"""One gateway for each store in Postgres, or several that share it by leases: advisory locks.
 
-The gateway's watch connection holds the first lock for as long as it lives. Every connection that writes
-holds the second one, shared with its own kind. A gateway that starts takes the first, then waits until nobody
-holds the second: what a dead gateway's connections had under way is over before anything is read.
+The gateway's watch connection holds the first lock for as long as it lives: alone, or with others that share
+the store. Every connection that writes holds a second one with its own kind: one for a gateway that is alone,
+another for those that share. A gateway that starts takes the first, then waits until nobody holds the second
+that could write beside it: what a dead gateway's connections had under way is over before anything is read.
+Gateways that share need not wait for each other's: a lease's token keeps those out.
 """
 
 from __future__ import annotations
@@ -18,24 +20,30 @@ __all__ = ["GatewayLock"]
 
 _GATEWAY = 0x7470_6701
 _WRITERS = 0x7470_6702
+_SHARERS = 0x7470_6703
 """The first of two numbers; the second is the schema's, so that a database may hold several stores."""
 
 _WAIT = "3s"
 
 
 class GatewayLock:
-    """Held from `take` to `release`. Its methods belong to one event loop."""
+    """Held from `take` to `release`. Its methods belong to one event loop.
 
-    def __init__(self, url: str) -> None:
+    Args:
+        is_shared: With other gateways that say so too.
+    """
+
+    def __init__(self, url: str, *, is_shared: bool = False) -> None:
         self._url = url
+        self._is_shared = is_shared
         self._watch: Connection | None = None
         self._retaking = asyncio.Lock()
 
     async def take(self) -> None:
-        """Become the store's one gateway.
+        """Become the store's one gateway, or one of those that share it.
 
         Raises:
-            StoreInUse: Another process is.
+            StoreInUse: Another process is, and one of the two does not share.
             ConfigError, StoreUnavailable: As `connect`.
         """
         watch = await connect(self._url, read_only=False)
@@ -53,7 +61,8 @@ class GatewayLock:
             StoreInUse: Another process became the gateway while we had no connection.
         """
         await connection.execute(
-            "SELECT pg_advisory_lock_shared($1::int, hashtext(current_schema()))", (_WRITERS,)
+            "SELECT pg_advisory_lock_shared($1::int, hashtext(current_schema()))",
+            (_SHARERS if self._is_shared else _WRITERS,),
         )
         async with self._retaking:
             if await self._is_held(connection):
@@ -63,7 +72,7 @@ class GatewayLock:
             await self.release()
             watch = await connect(self._url, read_only=False)
             try:
-                await _take(watch, _GATEWAY)
+                await _take(watch, _GATEWAY, is_shared=self._is_shared)
             except BaseException:
                 await watch.close()
                 raise
@@ -89,18 +98,24 @@ class GatewayLock:
         return await cursor.fetchone() is not None
 
     async def _lock(self, watch: Connection) -> None:
-        await _take(watch, _GATEWAY)
-        await _take(watch, _WRITERS)
-        await watch.execute(
-            "SELECT pg_advisory_unlock($1::int, hashtext(current_schema()))", (_WRITERS,)
-        )
+        await _take(watch, _GATEWAY, is_shared=self._is_shared)
+        for writers in (_WRITERS,) if self._is_shared else (_WRITERS, _SHARERS):
+            await _take(watch, writers)
+            await watch.execute(
+                "SELECT pg_advisory_unlock($1::int, hashtext(current_schema()))", (writers,)
+            )
 
 
-async def _take(watch: Connection, lock: int) -> None:
+async def _take(watch: Connection, lock: int, *, is_shared: bool = False) -> None:
     # Not at once: the server needs a moment to see that a process has died.
     await watch.execute("SELECT set_config('lock_timeout', $1, false)", (_WAIT,))
     try:
-        await watch.execute("SELECT pg_advisory_lock($1::int, hashtext(current_schema()))", (lock,))
+        await watch.execute(
+            "SELECT pg_advisory_lock_shared($1::int, hashtext(current_schema()))"
+            if is_shared
+            else "SELECT pg_advisory_lock($1::int, hashtext(current_schema()))",
+            (lock,),
+        )
     except errors.LockNotAvailable as e:
         who = await _who(watch, lock)
         raise StoreInUse(

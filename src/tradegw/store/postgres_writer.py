@@ -10,13 +10,14 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import Any, LiteralString, Protocol, cast
 
 import psycopg
 from psycopg import errors
 
 from tradegw._generated.queries import Queries
-from tradegw.errors import CommitUnknown, StoreError, StoreUnavailable
+from tradegw.errors import CommitUnknown, LeaseLost, StoreError, StoreUnavailable
 from tradegw.model import AccountId
 from tradegw.ports import Head
 from tradegw.store.groups import Doubt, Fault, Verdict
@@ -29,7 +30,7 @@ from tradegw.store.postgres_connections import (
     store_error,
 )
 
-__all__ = ["Connections", "PostgresDatabase"]
+__all__ = ["Connections", "Fence", "PostgresDatabase"]
 
 _log = logging.getLogger(__name__)
 
@@ -38,6 +39,12 @@ _ASK_AGAIN_MAX_S = 1.0
 
 _FENCE = "order_event_pkey"
 """Broken when somebody else wrote to the account: our numbers, and what we remember, are out of date."""
+
+_IN_FORCE = """
+SELECT 1 / (token = $2)::int FROM lease WHERE account_id = $1 FOR KEY SHARE
+"""
+"""An error unless the token is in force: then nothing that follows in the pipeline is done. The lock is weak
+enough for a renewal, which changes no key, and keeps a new holder waiting until we have committed."""
 
 _PASSING = (errors.DeadlockDetected, errors.SerializationFailure)
 
@@ -63,13 +70,26 @@ class Connections(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fence:
+    """Under which token an account is written."""
+
+    account_id: AccountId
+    token: int
+
+
 class PostgresDatabase:
-    """A `groups.Database`: the transactions of one account, or those of none."""
+    """A `groups.Database`: the transactions of one account, or those of none.
+
+    Args:
+        fence: Write only while this is the token in force. None: nobody else may write.
+    """
 
     Error = psycopg.Error
 
-    def __init__(self, connections: Connections) -> None:
+    def __init__(self, connections: Connections, fence: Fence | None = None) -> None:
         self._connections = connections
+        self._fence = fence
         self._connection: Connection | None = None
         self._transaction_id: str | None = None
         # A COMMIT that was interrupted on the server while it waited for a standby succeeds, with a warning.
@@ -107,6 +127,8 @@ class PostgresDatabase:
 
         Raises:
             Doubt: A row count was another.
+            LeaseLost: The token in force is another, and stays so: whoever takes the lease over waits until
+                this transaction has ended.
         """
         self._connection = connection = await self._connections.take()
         connection.add_notice_handler(self._hear)
@@ -115,10 +137,18 @@ class PostgresDatabase:
             await run(connection, "BEGIN")
             # It tells later whether the transaction is over.
             number = await connection.execute("SELECT pg_current_xact_id()::text")
+            fence = self._fence
+            held = (
+                None
+                if fence is None
+                else await connection.execute(_IN_FORCE, (fence.account_id, fence.token))
+            )
             yield queries_on(cursors)
         row = await number.fetchone()
         assert row is not None
         self._transaction_id = row[0]
+        if held is not None and await held.fetchone() is None:
+            raise self._lease_lost()
         if any(cursor.rowcount != 1 for cursor in cursors.guessed):
             raise Doubt
 
@@ -126,6 +156,8 @@ class PostgresDatabase:
         """Say whose an exception is."""
         if isinstance(error, _PASSING) or self._taken_is_broken():
             return Fault.PASSING
+        if isinstance(error, errors.DivisionByZero):
+            return Fault.DATABASE  # `_IN_FORCE`: nothing else divides.
         if isinstance(error, errors.UniqueViolation) and error.diag.constraint_name == _FENCE:
             return Fault.DATABASE
         # In a pipeline the first error speaks for itself, and those after it say only that there was one.
@@ -135,7 +167,16 @@ class PostgresDatabase:
 
     def explain(self, error: Exception) -> StoreError:
         """Return the error of ours that an exception means, before COMMIT was asked."""
+        if self._fence is not None and isinstance(error, errors.DivisionByZero):
+            return self._lease_lost()
         return store_error(error, "nothing was stored")
+
+    def _lease_lost(self) -> LeaseLost:
+        assert self._fence is not None
+        return LeaseLost(
+            f"nothing was stored: the lease of account {self._fence.account_id} is another gateway's; our "
+            f"token was {self._fence.token}"
+        )
 
     async def find_out(
         self, error: Exception, heads: Mapping[AccountId, Head]

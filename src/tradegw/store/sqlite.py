@@ -206,7 +206,7 @@ class SqliteStore(SqlStore):
         if self._lock is not None:
             self._lock.release()
 
-    async def _write(self, work: Work[ResultT]) -> ResultT:
+    async def _write(self, work: Work[ResultT], account_id: AccountId | None = None) -> ResultT:
         return await self._writing().write(work)
 
     async def _look(self, work: Work[ResultT]) -> ResultT:

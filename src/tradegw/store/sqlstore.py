@@ -75,8 +75,12 @@ class SqlStore(abc.ABC):
         """Finish what was appended, and let go of the store."""
 
     @abc.abstractmethod
-    async def _write(self, work: Work[ResultT]) -> ResultT:
-        """Run a unit of work, durably, whole or not at all."""
+    async def _write(self, work: Work[ResultT], account_id: AccountId | None = None) -> ResultT:
+        """Run a unit of work, durably, whole or not at all.
+
+        Args:
+            account_id: Whose facts it writes, if they are one account's.
+        """
 
     @abc.abstractmethod
     async def _read(self, work: Work[ResultT]) -> ResultT:
@@ -100,15 +104,17 @@ class SqlStore(abc.ABC):
 
     async def take_client_numbers(self, account_id: AccountId, *, count: int, first: int) -> range:
         """Take `count` numbers that no order of the account was ever named by, durably."""
-        return await self._write(lambda q: writes.take_client_numbers(q, account_id, count, first))
+        return await self._write(
+            lambda q: writes.take_client_numbers(q, account_id, count, first), account_id
+        )
 
     async def put_balances(self, account_id: AccountId, balances: Sequence[Balance]) -> None:
         """Store the balances that are given; others stay as they are."""
-        await self._write(lambda q: writes.put_balances(q, account_id, balances))
+        await self._write(lambda q: writes.put_balances(q, account_id, balances), account_id)
 
     async def put_positions(self, account_id: AccountId, positions: Sequence[Position]) -> None:
         """Store the positions that are given; others stay as they are."""
-        await self._write(lambda q: writes.put_positions(q, account_id, positions))
+        await self._write(lambda q: writes.put_positions(q, account_id, positions), account_id)
 
     async def put_watermark(
         self, account_id: AccountId, symbol: str, *, read_until_ns: int
@@ -117,7 +123,8 @@ class SqlStore(abc.ABC):
         await self._write(
             lambda q: q.put_watermark(
                 account_id=account_id, symbol=symbol, read_until_ns=read_until_ns
-            )
+            ),
+            account_id,
         )
 
     async def list_watermarks(self, account_id: AccountId) -> Mapping[str, int]:

@@ -1,0 +1,174 @@
+"""The leases of accounts in Postgres, on a connection of their own.
+
+What is written under a lease checks its token: see `postgres_writer.Fence`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import asynccontextmanager
+from typing import LiteralString
+
+import psycopg
+
+from tradegw.model import AccountId
+from tradegw.ports import LeaseHolder, LeaseRow
+from tradegw.store.postgres_connections import Connection, connect, store_error
+
+__all__ = ["PostgresLeases"]
+
+_READ = """
+SELECT
+    token, holder, address, host, pid, process_start, requests_expire,
+    expires_ns <= (extract(epoch FROM clock_timestamp()) * 1000000000)::bigint
+FROM lease WHERE account_id = $1
+"""
+
+_TAKE = """
+UPDATE lease SET
+    token = token + 1, holder = $2, address = $3, host = $4, pid = $5, process_start = $6,
+    requests_expire = false,
+    expires_ns = (extract(epoch FROM clock_timestamp()) * 1000000000)::bigint + $7
+WHERE account_id = $1
+RETURNING token
+"""
+
+_RENEW = """
+UPDATE lease AS l SET
+    address = $3,
+    expires_ns = (extract(epoch FROM clock_timestamp()) * 1000000000)::bigint + $4,
+    requests_expire = l.account_id = ANY ($5::uuid[])
+FROM unnest($1::uuid[], $2::bigint[]) AS held (account_id, token)
+WHERE l.account_id = held.account_id AND l.token = held.token
+RETURNING l.account_id
+"""
+
+_RELEASE = """
+UPDATE lease AS l SET holder = '', expires_ns = 0
+FROM unnest($1::uuid[], $2::bigint[]) AS held (account_id, token)
+WHERE l.account_id = held.account_id AND l.token = held.token
+"""
+
+
+class PostgresLeases:
+    """A `ports.Leases`. Its methods belong to one event loop."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._connection: Connection | None = None
+        self._lock = asyncio.Lock()
+
+    async def take(
+        self,
+        account_id: AccountId,
+        by: LeaseHolder,
+        *,
+        ttl_s: float,
+        may_take: Callable[[LeaseRow], bool],
+    ) -> LeaseRow:
+        """Return the lease: ours under a new token if it was free, else as it stands."""
+        async with self._connected() as connection:
+            found = await _read(connection, account_id, _READ)
+            # Looked at first: the lock below keeps the holder's writes waiting.
+            if found is not None and not may_take(found):
+                return found
+            async with connection.transaction():
+                await connection.execute(
+                    """
+                    INSERT INTO lease (
+                        account_id, token, holder, address, host, pid, process_start, requests_expire,
+                        expires_ns
+                    ) VALUES ($1, 0, '', '', '', 0, 0, false, 0)
+                    ON CONFLICT (account_id) DO NOTHING
+                    """,
+                    (account_id,),
+                )
+                found = await _read(connection, account_id, _READ + "FOR UPDATE")
+                assert found is not None, f"the lease of account {account_id} has gone"
+                if not may_take(found):
+                    return found
+                cursor = await connection.execute(
+                    _TAKE,
+                    (
+                        account_id,
+                        by.holder,
+                        by.address,
+                        by.host,
+                        by.pid,
+                        by.process_start,
+                        int(ttl_s * 1e9),
+                    ),
+                )
+                row = await cursor.fetchone()
+                assert row is not None
+            return LeaseRow(
+                account_id=account_id, token=row[0], by=by, requests_expire=False, is_expired=False
+            )
+
+    async def renew(
+        self,
+        held: Mapping[AccountId, int],
+        by: LeaseHolder,
+        *,
+        ttl_s: float,
+        requests_expire: frozenset[AccountId],
+    ) -> frozenset[AccountId]:
+        """Prolong leases by their tokens. Returns those that are ours still."""
+        async with self._connected() as connection:
+            cursor = await connection.execute(
+                _RENEW,
+                (
+                    list(held),
+                    list(held.values()),
+                    by.address,
+                    int(ttl_s * 1e9),
+                    list(requests_expire),
+                ),
+            )
+            return frozenset(AccountId(row[0]) for row in await cursor.fetchall())
+
+    async def release(self, held: Mapping[AccountId, int]) -> None:
+        """Give leases back."""
+        async with self._connected() as connection:
+            await connection.execute(_RELEASE, (list(held), list(held.values())))
+
+    async def close(self) -> None:
+        """Let go of the connection. Safe to call twice."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            await connection.close()
+
+    @asynccontextmanager
+    async def _connected(self) -> AsyncGenerator[Connection]:
+        async with self._lock:
+            if self._connection is None or self._connection.closed:
+                self._connection = await connect(self._url, read_only=False)
+            is_whole = False
+            try:
+                yield self._connection
+                is_whole = True
+            except psycopg.Error as e:
+                raise store_error(e, "the leases cannot be used") from e
+            finally:
+                if not is_whole:
+                    # Whatever it was in the middle of: a new one begins at the beginning.
+                    await self.close()
+
+
+async def _read(
+    connection: Connection, account_id: AccountId, query: LiteralString
+) -> LeaseRow | None:
+    cursor = await connection.execute(query, (account_id,))
+    row = await cursor.fetchone()
+    if row is None:
+        return None
+    return LeaseRow(
+        account_id=account_id,
+        token=row[0],
+        by=LeaseHolder(
+            holder=row[1], address=row[2], host=row[3], pid=row[4], process_start=row[5]
+        ),
+        requests_expire=row[6],
+        is_expired=row[7],
+    )
