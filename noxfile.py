@@ -124,6 +124,8 @@ def tests(session: nox.Session) -> None:
             "tests/unit",
             "tests/integration/store",
             "tests/integration/grpc",
+            # What a server does when it is cut off or stopped does not hang on our Python.
+            *("--ignore", "tests/integration/store/test_postgres.py", "-k", "not postgres15"),
         )
 
 

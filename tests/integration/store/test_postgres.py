@@ -484,7 +484,8 @@ async def _take_away(server: BundledServer, url: str) -> None:
         is_over = True
     for order_id, is_stored in told.items():
         assert (await store.find_order(order_id) is not None) == is_stored
-    assert errors == {"STORE_UNAVAILABLE"}
+    # Whoever waited while it was away may have been served by the next one, and never refused.
+    assert errors <= {"STORE_UNAVAILABLE"}
     await no_problems(store)
     await store.close()
 
