@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 from collections.abc import AsyncIterator, Callable
@@ -266,6 +267,8 @@ class Proxy:
         writer.close()
 
 
+# The oldest client leaves a stream behind that it was opening when the connection was cut.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 async def test_a_broker_that_is_away_holds_nothing_up_and_misses_nothing(
     broker: Broker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -312,6 +315,7 @@ async def test_a_broker_that_is_away_holds_nothing_up_and_misses_nothing(
     # The first five were read before the cut.
     assert seen >= set(range(6, last + 1))
     await proxy.cut()
+    gc.collect()
 
 
 async def _has_all(gateway: Any) -> bool:
