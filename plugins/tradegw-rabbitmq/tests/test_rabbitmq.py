@@ -268,7 +268,7 @@ class Proxy:
 
 
 # The oldest client leaves a stream behind that it was opening when the connection was cut.
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.filterwarnings("ignore:.*StreamWriter.__del__:pytest.PytestUnraisableExceptionWarning")
 async def test_a_broker_that_is_away_holds_nothing_up_and_misses_nothing(
     broker: Broker, monkeypatch: pytest.MonkeyPatch
 ) -> None:

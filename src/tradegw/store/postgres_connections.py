@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from typing import Any, LiteralString, cast
 
@@ -66,7 +67,9 @@ def conninfo_of(url: str, *, read_only: bool) -> str:
         }
         return make_conninfo(url, **{k: v for k, v in defaults.items() if k not in given})
     except psycopg.ProgrammingError as e:
-        raise ConfigError(f"store.url: libpq cannot read it: {e}") from e
+        # It quotes what it could not read: the URL, or the password itself.
+        told = re.sub(r'"[^"]*"', "...", str(e)).strip()
+        raise ConfigError(f"store.url: libpq cannot read it: {told}") from None
 
 
 async def connect(url: str, *, read_only: bool) -> Connection:
