@@ -15,10 +15,11 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -138,14 +139,14 @@ def restartable_server() -> Generator[BundledServer]:
     directory = Path(tempfile.mkdtemp(prefix="tradegw-pg-", dir=_reachable_directory()))
     try:
         install = package / "pginstall18"
-        identity: dict[str, Any] = {}
+        become: Sequence[str] = ()
         if os.geteuid() == 0:
             install = _copy_for_nobody(package, directory)
             # initdb looks the user up by number, so it must be one that has a name.
-            identity = {"user": "nobody", "group": pwd.getpwnam("nobody").pw_gid}
-            identity["extra_groups"] = ()
-        _initdb(install, directory, identity)
-        started = BundledServer(install, directory, identity)
+            nobody = pwd.getpwnam("nobody")
+            become = _become(nobody.pw_uid, nobody.pw_gid)
+        _initdb(install, directory, become)
+        started = BundledServer(install, directory, become)
         try:
             started.start()
             yield started
@@ -162,10 +163,10 @@ class BundledServer:
         url: As somebody who may do everything.
     """
 
-    def __init__(self, install: Path, directory: Path, identity: dict[str, Any]) -> None:
+    def __init__(self, install: Path, directory: Path, become: Sequence[str]) -> None:
         self._install = install
         self._directory = directory
-        self._identity = identity
+        self._become = become
         self._process: subprocess.Popen[bytes] | None = None
         self._port: int | None = None
         self.url = ""
@@ -179,7 +180,7 @@ class BundledServer:
         for _ in range(_START_ATTEMPTS):
             port = self._port or _free_port()
             self.url = _url({"host": "127.0.0.1", "port": port, "user": "postgres"})
-            self._process = _start(self._install, self._directory, port, self._identity)
+            self._process = _start(self._install, self._directory, port, self._become)
             if _await_start(self._process, self.url, self._directory):
                 self._port = port
                 return
@@ -252,24 +253,42 @@ def _copy_for_nobody(package: Path, directory: Path) -> Path:
     return copy / "pginstall18"
 
 
-def _initdb(install: Path, directory: Path, identity: dict[str, Any]) -> None:
+_BECOME = """
+import os, sys
+uid, gid, *command = sys.argv[1:]
+os.setgroups([])
+os.setgid(int(gid))
+os.setuid(int(uid))
+os.execv(command[0], command)
+"""
+
+
+def _become(uid: int, gid: int) -> Sequence[str]:
+    """Return the words of a command that runs another as a user.
+
+    Not by `subprocess`, which then has to fork with all that the process holds: a thread of gRPC that is at
+    work dies in the copy, before there is a server.
+    """
+    return (sys.executable, "-I", "-S", "-c", _BECOME, str(uid), str(gid))
+
+
+def _initdb(install: Path, directory: Path, become: Sequence[str]) -> None:
     command = [str(install / "bin" / "initdb"), "-D", str(directory / "data"), "-U", "postgres"]
     options = ["-A", "trust", "-E", "UTF8", "--no-locale", "--no-sync"]
     done = subprocess.run(
-        [*command, *options],
+        [*become, *command, *options],
         cwd=directory,
         env=_environment(directory),
         capture_output=True,
         text=True,
         check=False,
-        **identity,
     )
     if done.returncode != 0:
         raise PostgresUnavailable(f"initdb failed: {done.stdout}{done.stderr}")
 
 
 def _start(
-    install: Path, directory: Path, port: int, identity: dict[str, Any]
+    install: Path, directory: Path, port: int, become: Sequence[str]
 ) -> subprocess.Popen[bytes]:
     settings = {
         "listen_addresses": "127.0.0.1",
@@ -284,14 +303,13 @@ def _start(
         command += ["-c", f"{name}={value}"]
     with (directory / "log").open("wb") as log:
         process: subprocess.Popen[bytes] = subprocess.Popen(
-            ["/bin/sh", "-c", _SUPERVISOR, str(directory), *command],
+            [*become, "/bin/sh", "-c", _SUPERVISOR, str(directory), *command],
             cwd=directory,
             env=_environment(directory),
             stdin=subprocess.PIPE,
             stdout=log,
             stderr=log,
             start_new_session=True,  # Ctrl-C is for us; the server ends by its pipe.
-            **identity,
         )
     return process
 
