@@ -20,11 +20,11 @@ from tradegw.engine import account as account_module
 from tradegw.engine import reconciler as reconciler_module
 from tradegw.engine import resolver as resolver_module
 from tradegw.engine.account import Account
-from tradegw.engine.desk import Desk
 from tradegw.engine.feed import _Feed
 from tradegw.engine.hub import Hub
 from tradegw.engine.reconciler import Reconciler
 from tradegw.engine.resolver import Resolver
+from tradegw.engine.sending import SendingDesk
 from tradegw.errors import NotSent, OutcomeUnknown, VenueRejected
 from tradegw.model import CommandKind, ExecType, ExecutionReport, OrdStatus, lifecycle
 from tradegw.ports import Entry, Stored
@@ -72,19 +72,19 @@ def _around(patch: Patch, owner: Any, name: str, wrapper: Callable[..., Any]) ->
 def timeout_read_as_refusal(patch: Patch) -> None:
     """Silence closes the order."""
 
-    async def execute(original: Any, self: Desk, *args: Any) -> Any:
+    async def execute(original: Any, self: SendingDesk, *args: Any) -> Any:
         try:
             return await original(self, *args)
         except OutcomeUnknown as e:
             raise VenueRejected(str(e), reason="TIMEOUT") from e
 
-    _around(patch, Desk, "_execute", execute)
+    _around(patch, SendingDesk, "_execute", execute)
 
 
 def cut_connection_read_as_not_sent(patch: Patch) -> None:
     """A connection that breaks counts as one that was never made."""
 
-    async def execute(original: Any, self: Desk, *args: Any) -> Any:
+    async def execute(original: Any, self: SendingDesk, *args: Any) -> Any:
         try:
             return await original(self, *args)
         except OutcomeUnknown as e:
@@ -92,14 +92,14 @@ def cut_connection_read_as_not_sent(patch: Patch) -> None:
                 raise
             raise NotSent(str(e)) from e
 
-    _around(patch, Desk, "_execute", execute)
+    _around(patch, SendingDesk, "_execute", execute)
 
 
 def submit_retried(patch: Patch) -> None:
     """An order without an answer is sent again."""
 
     async def execute(
-        original: Any, self: Desk, command: CommandKind, request: Any, *more: Any
+        original: Any, self: SendingDesk, command: CommandKind, request: Any, *more: Any
     ) -> Any:
         try:
             return await original(self, command, request, *more)
@@ -108,13 +108,13 @@ def submit_retried(patch: Patch) -> None:
                 raise
             return await original(self, command, request, *more)
 
-    _around(patch, Desk, "_execute", execute)
+    _around(patch, SendingDesk, "_execute", execute)
 
 
 def cancel_of_unknown_order_means_gone(patch: Patch) -> None:
     """ "Unknown order" as the answer to a cancel closes the order."""
 
-    async def execute(original: Any, self: Desk, command: CommandKind, *more: Any) -> Any:
+    async def execute(original: Any, self: SendingDesk, command: CommandKind, *more: Any) -> Any:
         try:
             return await original(self, command, *more)
         except OutcomeUnknown as e:
@@ -122,7 +122,7 @@ def cancel_of_unknown_order_means_gone(patch: Patch) -> None:
                 return [ExecutionReport(exec_type=ExecType.CANCELED, command=command)]
             raise
 
-    _around(patch, Desk, "_execute", execute)
+    _around(patch, SendingDesk, "_execute", execute)
 
 
 # --- what is sent -----------------------------------------------------------------------------------
@@ -132,11 +132,11 @@ def sent_after_valid_until(patch: Patch) -> None:
     """Nobody looks whether the request is still valid."""
 
     async def execute(
-        original: Any, self: Desk, command: CommandKind, request: Any, *more: Any
+        original: Any, self: SendingDesk, command: CommandKind, request: Any, *more: Any
     ) -> Any:
         return await original(self, command, replace(request, valid_until=None), *more)
 
-    _around(patch, Desk, "_execute", execute)
+    _around(patch, SendingDesk, "_execute", execute)
 
 
 def sent_before_it_is_stored(patch: Patch) -> None:

@@ -252,7 +252,7 @@ class HoldingDesk(ResendingDesk):
         new = _as_new(order)
         px = None
         if account.limits.needs_reference_price(new):
-            px = await self._reference_price(account.admit(), order.symbol)
+            px = await self._prices.fetch(account.admit(), order.symbol)
         permit = await account.guard.enter(Operation.NEW, order.symbol)
         try:
             await self._release(order_id, new, px, permit)

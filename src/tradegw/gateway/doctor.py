@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, TypeVar
 
-from tradegw.engine.engine import AccountPlan
+from tradegw.engine.members import AccountPlan
 from tradegw.errors import ConfigError, StoreError, TradegwError
 from tradegw.gateway.clock import SystemClock
 from tradegw.gateway.config import Config, StoreConfig

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from tradegw.engine.account import AccountSettings, AccountState
-from tradegw.engine.engine import AccountPlan, Engine
+from tradegw.engine.engine import Engine
+from tradegw.engine.members import AccountPlan
 from tradegw.engine.routing import Route
 from tradegw.engine.venue_ids import gateway_tag
 from tradegw.errors import ConfigError, StoreUnavailable, TradegwError

@@ -15,8 +15,9 @@ from typing import Any, TypeVar
 from uuid import UUID
 
 from tradegw.engine.account import Account, AccountSettings, AccountState
-from tradegw.engine.engine import AccountPlan, Engine
+from tradegw.engine.engine import Engine
 from tradegw.engine.limits import Limits
+from tradegw.engine.members import AccountPlan
 from tradegw.engine.outbox import NamedSink
 from tradegw.engine.routing import Route
 from tradegw.engine.venue_ids import gateway_tag
