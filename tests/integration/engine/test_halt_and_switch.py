@@ -44,7 +44,7 @@ async def test_a_halt_in_mid_flow_cancels_what_is_ours_and_lets_nothing_more_out
     gate = asyncio.Event()
     bench.store.gate = (gate, lambda entry: entry.is_new_order and entry.ref is not None)
     storing = [bench.later(bench.place()) for _ in range(10)]
-    await bench.clock.until(lambda: len(bench.engine._members) and _storing(bench) >= 10, step_s=0)
+    await bench.clock.until(lambda: list(bench.engine._members) and _storing(bench) >= 10, step_s=0)
     halting = bench.later(bench.gateway.halt(why="w", by="b", cancel_open=True))
     await bench.clock.until(lambda: bench.engine.halts, step_s=0)
     refused = await bench.place()
@@ -65,7 +65,7 @@ async def test_a_halt_in_mid_flow_cancels_what_is_ours_and_lets_nothing_more_out
 
 
 def _storing(bench: Bench) -> int:
-    (member,) = bench.engine._members.values()
+    (member,) = bench.engine._members
     return len(member.desk._storing)
 
 

@@ -201,7 +201,7 @@ class Chaos:
         bench.store._faults.clear()
         # Every caller is answered, and what goes on without its caller comes to its end.
         await bench.clock.until(
-            lambda: not self.callers and not bench.engine._requests, step_s=0.02
+            lambda: not self.callers and not bench.engine._requests._tasks, step_s=0.02
         )
         await bench.ready()
         # A stream that broke in silence is found out by the next reconciliation.

@@ -8,7 +8,7 @@ from decimal import Decimal
 import pytest
 
 from tests.integration.engine.bench import Bench, StoreFault
-from tradegw.engine import desk
+from tradegw.engine import desk, sending
 from tradegw.engine.account import AccountState
 from tradegw.engine.crash import CrashPoint
 from tradegw.errors import InvalidOrder, NotFound, Unavailable, UsageError, VenueError
@@ -214,7 +214,8 @@ def die_at(bench: Bench, monkeypatch: pytest.MonkeyPatch, point: CrashPoint) -> 
             died.set()
             raise asyncio.CancelledError
 
-    monkeypatch.setattr(desk, "reach", reach)
+    for room in (desk, sending):
+        monkeypatch.setattr(room, "reach", reach)
     return died
 
 
