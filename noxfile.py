@@ -30,6 +30,10 @@ nox.options.sessions = [
     "build",
 ]
 
+# Sessions start processes by the hundred, in environments that are new: where this is set, as images like to,
+# each of them would compile all modules anew, half a second of its second.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
 PYTHONS = ["3.11", "3.12", "3.13"]
 PYPROJECT = nox.project.load_toml("pyproject.toml")
 PLUGINS = ["./plugins/tradegw-mock", "./plugins/tradegw-rest", "./plugins/tradegw-rabbitmq"]
