@@ -11,6 +11,9 @@ __all__ = ["Closed", "Closing"]
 
 T = TypeVar("T")
 
+_PARTS = 10
+"""In how many parts a wait's time passes."""
+
 
 class Closed(Exception):
     """The wait was ended: the door closes."""
@@ -30,7 +33,7 @@ class Closing:
         """End what waits now and what will."""
         self._is_closed = True
         for wait in self._waits:
-            wait.reschedule(0)
+            _expire(wait)
 
     async def closed(self) -> None:
         """Wait until everything that was `held` has ended."""
@@ -51,18 +54,51 @@ class Closing:
     async def wait_for(self, awaitable: Awaitable[T], *, timeout_s: float | None = None) -> T:
         """Await something that may be cancelled.
 
+        Args:
+            timeout_s: Its time. However long this process stood still (a machine that sleeps, a loop that is
+                held up), that counts as a tenth of it: what came meanwhile is heard first.
+
         Raises:
             Closed: The door closes. What was awaited is cancelled.
             TimeoutError: `timeout_s` is over.
         """
         try:
-            async with asyncio.timeout(0 if self._is_closed else timeout_s) as wait:
+            async with asyncio.timeout(0 if self._is_closed else None) as wait:
                 self._waits.add(wait)
+                patience = None if timeout_s is None else _Patience(wait, timeout_s)
                 try:
                     return await awaitable
                 finally:
                     self._waits.discard(wait)
+                    if patience is not None:
+                        patience.end()
         except TimeoutError:
             if self._is_closed:
                 raise Closed from None
             raise
+
+
+class _Patience:
+    """Ends a wait once the loop has run for so long."""
+
+    def __init__(self, wait: asyncio.Timeout, seconds: float) -> None:
+        self._wait = wait
+        self._part_s = seconds / _PARTS
+        self._left = _PARTS
+        self._loop = asyncio.get_running_loop()
+        self._timer = self._loop.call_later(self._part_s, self._tick)
+
+    def _tick(self) -> None:
+        self._left -= 1
+        if self._left:
+            self._timer = self._loop.call_later(self._part_s, self._tick)
+        else:
+            _expire(self._wait)
+
+    def end(self) -> None:
+        self._timer.cancel()
+
+
+def _expire(wait: asyncio.Timeout) -> None:
+    if not wait.expired():
+        wait.reschedule(0)
