@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests import postgres_servers
 
+E2E = Path(__file__).with_name("e2e")
 _VERSIONS = pytest.StashKey[dict[str, str]]()
 
 
@@ -56,6 +58,11 @@ def postgres_store(_postgres_stores: Callable[[str], str]) -> Callable[[str], st
         return url
 
     return get
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the tests with whole processes first: their files are the longest, and the last one runs alone."""
+    items.sort(key=lambda item: not item.path.is_relative_to(E2E))
 
 
 @pytest.hookimpl(optionalhook=True)
