@@ -23,7 +23,7 @@ from typing import Any
 REPOSITORY = Path(__file__).resolve().parents[2]
 START_TIMEOUT_S = 60.0
 COMMAND_TIMEOUT_S = 60.0
-EXIT_TIMEOUT_S = 30.0
+EXIT_TIMEOUT_S = 60.0
 TRADEGW = (sys.executable, "-m", "tradegw.transports.cli")
 
 
@@ -168,7 +168,7 @@ def serving(
 def readiness(address: str) -> tuple[int, Mapping[str, Any]]:
     """Ask an HTTP door for `/readyz`; returns the status and what it says."""
     try:
-        with urllib.request.urlopen(f"http://{address}/readyz", timeout=5) as answer:
+        with urllib.request.urlopen(f"http://{address}/readyz", timeout=30) as answer:
             return answer.status, json.load(answer)
     except urllib.error.HTTPError as e:
         with e:

@@ -321,7 +321,7 @@ async def main():
             account="main", symbol="ACME/USD", side="buy", ord_type="limit", order_qty="3", price="1.25",
         )
         print(order.ord_status, [doubt.command.value for doubt in order.in_doubt])
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             async for batch in gateway.stream_orders():
                 if (order := await gateway.get_order(order.order_id)) and not order.in_doubt:
                     break

@@ -113,7 +113,7 @@ async def test_a_key_comes_from_the_vault_and_a_rotated_one_is_used(
 async def test_a_secret_that_is_not_there_is_told_by_name(vault: Vault, tmp_path: Path) -> None:
     with MockProcess(accounts=["account-1"]) as exchange:
         with pytest.raises(ConfigError) as wrong:
-            await asyncio.wait_for(_open(config(tmp_path, exchange)), 30)
+            await asyncio.wait_for(_open(config(tmp_path, exchange)), 60)
     assert wrong.value.reason == "SECRET_MISSING"
     assert "accounts.main.api_key" in str(wrong.value)
     assert TOKEN not in str(wrong.value)

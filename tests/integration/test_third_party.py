@@ -102,7 +102,7 @@ async def main():
         plain = await gateway.place_order(order_qty="1", idempotency_key="plain", **fields)
         lost = await gateway.place_order(order_qty="7", idempotency_key="lost", **fields)
         again = await gateway.place_order(order_qty="7", idempotency_key="lost", **fields)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             async for batch in gateway.stream_orders():
                 if any(item.event.event_type == "DOUBT_RESOLVED" for item in batch.orders):
                     break

@@ -12,9 +12,20 @@ NS_PER_S = 1_000_000_000
 
 
 class TurnedClock:
-    """A `ports.Clock` that tests turn: whoever sleeps by it wakes when it is turned so far."""
+    """A `ports.Clock` that tests turn: whoever sleeps by it wakes when it is turned so far.
 
-    def __init__(self, *, time_ns: int = 1_750_000_000 * NS_PER_S) -> None:
+    Args:
+        busy: Whether somebody is at work whom `until` must not overtake, such as a store's thread: the clock
+            stands meanwhile, so that no limit of time passes because a machine is slow.
+    """
+
+    def __init__(
+        self,
+        *,
+        time_ns: int = 1_750_000_000 * NS_PER_S,
+        busy: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self._busy = busy
         self._start_ns = time_ns
         self._now_ns = time_ns
         self._sleepers: list[tuple[int, int, asyncio.Future[None]]] = []
@@ -55,7 +66,7 @@ class TurnedClock:
         self._now_ns = until_ns
 
     async def until(
-        self, condition: Callable[[], object], *, step_s: float = 0.1, patience_s: float = 10.0
+        self, condition: Callable[[], object], *, step_s: float = 0.1, patience_s: float = 60.0
     ) -> None:
         """Turn the clock step by step until a condition holds.
 
@@ -75,7 +86,8 @@ class TurnedClock:
                     return
                 await asyncio.sleep(0)
             assert loop.time() < give_up_at, f"waited {patience_s} s in vain for {_name(condition)}"
-            self.turn(step_s)
+            if not self._busy():
+                self.turn(step_s)
             await asyncio.sleep(_MOMENT_S)
 
 

@@ -58,7 +58,7 @@ def test_ctrl_c_ends_the_children(tmp_path: Path) -> None:
     try:
         wait_until(lambda: len(processes_in(directory)) == 2, 60, "exchange and gateway run")
         process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=20)
+        _, errors = process.communicate(timeout=60)
     finally:
         process.kill()
         process.communicate()

@@ -88,7 +88,7 @@ def test_a_key_a_clock_and_a_venue_that_is_away(tmp_path: Path) -> None:
                 data=json.dumps(fault).encode(),
                 headers={"Content-Type": "application/json"},
             ),
-            timeout=30,
+            timeout=60,
         ).close()
         found = findings(tmp_path, "--venue", "binance", code=1, **good)
         verdict, detail = found[subject, "clock"]

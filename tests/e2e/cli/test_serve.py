@@ -35,7 +35,7 @@ MARKET = [*ORDER, "--type", "market", "--qty", "0.01", "--json"]
 
 def status_of(url: str) -> int:
     try:
-        with urllib.request.urlopen(url, timeout=10) as answer:
+        with urllib.request.urlopen(url, timeout=60) as answer:
             code: int = answer.status
     except urllib.error.HTTPError as e:
         e.close()
@@ -230,7 +230,7 @@ def test_sigterm_awaits_the_true_answer_and_refuses_new_orders(
         assert late.returncode == 3
         assert json.loads(late.stderr)["error"]["reason"] == "SHUTTING_DOWN"
         os.kill(exchange.pid, signal.SIGCONT)
-        out, errors = order.communicate(timeout=30)
+        out, errors = order.communicate(timeout=60)
         assert order.returncode == 0, errors
         assert json.loads(out)["ord_status"] == "FILLED"
     assert gateway.wait() == 0

@@ -119,7 +119,7 @@ def test_in_a_pipe_it_prints_a_line_for_each_event(
 
         wait_until(is_filled, 60, "the last event of an order")
         process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=15)
+        _, errors = process.communicate(timeout=60)
     finally:
         process.kill()
         process.communicate()

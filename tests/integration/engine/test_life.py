@@ -151,7 +151,7 @@ async def test_a_shut_down_ends_though_the_store_is_away(bench: Bench) -> None:
     placing = bench.later(bench.place(idempotency_key="k"))
     await bench.clock.until(lambda: bench.exchange.requests, step_s=0)
     bench.store.is_away = True
-    await asyncio.wait_for(bench.stop(), 5)
+    await asyncio.wait_for(bench.stop(), 60)
     with pytest.raises(Unavailable):
         await placing
     bench.exchange.held = None
@@ -197,7 +197,7 @@ async def test_observers_see_every_event_and_hold_up_nobody(bench: Bench) -> Non
     order = await bench.place()
     await bench.gateway.cancel_order(order.order_id)
     head = bench.engine.hub.head(order.account)
-    await asyncio.wait_for(bench.stop(), 5)
+    await asyncio.wait_for(bench.stop(), 60)
     assert [event.seq for event in observer.seen] == list(range(1, head + 1))
 
 

@@ -331,7 +331,7 @@ async def test_bytes_that_are_no_message_have_a_reason(channel: grpc.aio.Channel
 
 
 async def watch(stub: health_pb2_grpc.HealthStub, service: str, wanted: int) -> None:
-    async for answer in stub.Watch(health_pb2.HealthCheckRequest(service=service), timeout=10):
+    async for answer in stub.Watch(health_pb2.HealthCheckRequest(service=service), timeout=60):
         if answer.status == wanted:
             return
     raise AssertionError("the watch ended")

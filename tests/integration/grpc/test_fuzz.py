@@ -66,7 +66,7 @@ payloads = st.binary(max_size=200) | almost
 
 async def ask(channel: grpc.aio.Channel, method: str, raw: bytes) -> grpc.aio.AioRpcError | None:
     try:
-        await channel.unary_unary(method)(raw, timeout=20)
+        await channel.unary_unary(method)(raw, timeout=60)
     except grpc.aio.AioRpcError as e:
         return e
     return None
@@ -124,7 +124,7 @@ def test_any_bytes_in_a_session_have_an_end(raw: list[bytes], fake_type: Any) ->
             grpc.aio.insecure_channel(door.address) as channel,
         ):
             call: Any = channel.stream_stream("/tradegw.trading.v1.TradingGateway/TradeSession")(
-                timeout=20
+                timeout=60
             )
             try:
                 opening = pb.TradeSessionRequest(open=pb.OpenSession()).SerializeToString()

@@ -163,7 +163,7 @@ async def test_the_stream_is_the_ledger_through_a_restart(tmp_path: Path, wire: 
                 wire.target = remote.target
                 bought += [await remote.place_order(**MARKET) for _ in range(5)]
                 stored = (await local.list_fills(page_size=1000)).items
-                async with asyncio.timeout(30):
+                async with asyncio.timeout(60):
                     await follow(len(stored))
                 assert fills == list(reversed(stored)), life
                 await check_record(local)
@@ -252,7 +252,7 @@ async def test_no_input_leaves_anything_half_written(
                     raw = b"" if message is None else message.SerializeToString()
                     asked += 1
                     try:
-                        await call(a_mutation(random, raw), timeout=20)
+                        await call(a_mutation(random, raw), timeout=60)
                     except grpc.aio.AioRpcError as e:
                         # No error is right as well.
                         assert e.code() not in (  # noqa: PT017

@@ -34,7 +34,7 @@ LIMIT: dict[str, Any] = {
 async def until(stream: AsyncIterator[StreamBatch], seq: int) -> list[StreamBatch]:
     """Read until the position is `seq`."""
     batches: list[StreamBatch] = []
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         async for batch in stream:
             batches.append(batch)
             if batch.position.get("paper") == seq:  # type: ignore[call-overload]
@@ -252,7 +252,7 @@ async def test_a_reader_that_goes_away_closes_the_gateways_stream(
     stream: Any = gateway.stream_orders()
     await anext(stream)
     await stream.aclose()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         await closed.wait()
 
 
