@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests import postgres_servers
 
-E2E = Path(__file__).with_name("e2e")
+LONGEST = ("tests/e2e", "tests/simulation", "plugins", "tests/integration")
+"""Whose files take the longest: whole processes, whole gateways, real stores."""
+
 _VERSIONS = pytest.StashKey[dict[str, str]]()
 
 
@@ -61,8 +62,13 @@ def postgres_store(_postgres_stores: Callable[[str], str]) -> Callable[[str], st
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the tests with whole processes first: their files are the longest, and the last one runs alone."""
-    items.sort(key=lambda item: not item.path.is_relative_to(E2E))
+    """Put the files that take long first: a file stays in one process, and the last one would run alone."""
+    items.sort(key=_rank)
+
+
+def _rank(item: pytest.Item) -> int:
+    folders = (n for n, folder in enumerate(LONGEST) if item.nodeid.startswith(f"{folder}/"))
+    return next(folders, len(LONGEST))
 
 
 @pytest.hookimpl(optionalhook=True)
