@@ -31,7 +31,7 @@ from psycopg.conninfo import conninfo_to_dict
 
 URL_VARIABLE = "TRADEGW_TEST_POSTGRES_URL"
 
-_START_TIMEOUT_S = 20.0
+_START_TIMEOUT_S = 60.0
 _STOP_TIMEOUT_S = 15.0
 _START_ATTEMPTS = 3
 

@@ -21,7 +21,7 @@ from tradegw.venue import Capabilities, ExpiryKind, ReplaceKind, Venue, VenueTim
 
 class Scripted(VenueConformance):
     capabilities = CAPABILITIES
-    patience_s = 1.0
+    patience_s = 60.0
 
     def make(self, exchange: ScriptedExchange) -> Venue:
         return ScriptedVenue(exchange, capabilities=self.capabilities)

@@ -16,7 +16,7 @@ import tradegw
 from tests.e2e.orders import an_order, is_settled
 from tests.e2e.processes import until
 
-SETTLE_S = 60.0
+SETTLE_S = 120.0
 
 
 async def main(config: str, callers: int, orders: int) -> None:

@@ -36,7 +36,7 @@ from tradegw.venue import (
     VenueRequest,
 )
 
-SETTLE_S = 60.0
+SETTLE_S = 120.0
 
 
 class Counting(Venue):

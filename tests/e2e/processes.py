@@ -21,9 +21,9 @@ from pathlib import Path
 from typing import Any
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-START_TIMEOUT_S = 60.0
-COMMAND_TIMEOUT_S = 60.0
-EXIT_TIMEOUT_S = 60.0
+START_TIMEOUT_S = 120.0
+COMMAND_TIMEOUT_S = 120.0
+EXIT_TIMEOUT_S = 120.0
 TRADEGW = (sys.executable, "-m", "tradegw.transports.cli")
 
 

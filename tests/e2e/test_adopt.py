@@ -115,7 +115,7 @@ def test_orders_outlive_the_record(tmp_path: Path, venue: str) -> None:
                 found: list[Any] = ask("fills", "--account", "main")["fills"]
                 return found
 
-            wait_until(lambda: len(filled()) == 1, 30, "the fill is told")
+            wait_until(lambda: len(filled()) == 1, 60, "the fill is told")
             (fill,) = filled()
             best = next(o for o in adopted if Decimal(o["price"]) == Decimal(20002))
             assert fill["order_id"] == best["order_id"]

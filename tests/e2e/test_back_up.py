@@ -46,10 +46,10 @@ def under_load(served: Served) -> Iterator[list[str]]:
     thread = threading.Thread(target=trade)
     thread.start()
     try:
-        wait_until(lambda: len(answered) >= 20, 30, "orders are on their way")
+        wait_until(lambda: len(answered) >= 20, 60, "orders are on their way")
         yield answered
         before = len(answered)
-        wait_until(lambda: len(answered) >= before + 20, 30, "orders go on")
+        wait_until(lambda: len(answered) >= before + 20, 60, "orders go on")
     finally:
         enough.set()
         thread.join()

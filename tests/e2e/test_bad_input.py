@@ -475,7 +475,7 @@ async def test_full_disk(
             resource.prlimit(served.pid, resource.RLIMIT_FSIZE, unlimited)
             for key in keys:
                 assert not (await gateway.place_order(**an_order(key))).in_doubt
-            await until(lambda: is_settled(gateway), 30, "nothing is in doubt")
+            await until(lambda: is_settled(gateway), 60, "nothing is in doubt")
             orders = await all_orders(gateway)
         assert await asyncio.to_thread(served.stop) == 0
     assert len(orders) == 20 + len(keys)

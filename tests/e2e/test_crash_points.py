@@ -50,7 +50,7 @@ from tradegw.gateway.extensions import CrashPoint
 BOT = Path(__file__).with_name("restless_bot.py")
 COUNTING_BOT = Path(__file__).with_name("counting_bot.py")
 BOT_CALLERS = 12
-DEATH_S = 120.0
+DEATH_S = 240.0
 
 IN_FLOW = [
     CrashPoint.JOURNALED_UNSENT,
@@ -274,7 +274,7 @@ async def kill_bot(
     )
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(900)
 async def test_a_gateway_dies_over_orders_of_others(tmp_path: Path, tell: Tell) -> None:
     """Another gateway trades on the same account. Each of its orders and fills enters the record once."""
     with MockProcess(
@@ -386,7 +386,7 @@ def read_so_far(config: Path) -> tuple[int, int]:
     return fills, read_until_ns
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(900)
 async def test_a_bot_dies_over_a_fill_that_its_venue_only_counts(
     exchange: MockProcess, tmp_path: Path, tell: Tell
 ) -> None:
@@ -409,14 +409,14 @@ async def test_a_bot_dies_over_a_fill_that_its_venue_only_counts(
     tell(f"over fills that are counted alone: killed at {dict(hits)}")
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(900)
 async def test_a_served_gateway_dies_at_every_point(
     exchange: MockProcess, tmp_path: Path, tell: Tell
 ) -> None:
     await kill_served(exchange, tmp_path, ALL, 1, tell)
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(900)
 async def test_a_gateway_on_postgres_dies_at_some_points(
     exchange: MockProcess,
     tmp_path: Path,
@@ -439,7 +439,7 @@ async def test_a_gateway_on_postgres_dies_at_every_point(
     await kill_served(exchange, tmp_path, ALL, 1, tell, postgres_store(server))
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(900)
 async def test_a_bot_dies_at_some_points(exchange: MockProcess, tmp_path: Path, tell: Tell) -> None:
     await kill_bot(exchange, tmp_path, SOME, 1, tell)
 

@@ -73,7 +73,7 @@ async def test_each_limit_refuses_with_its_code_while_good_orders_flow(
         await asyncio.gather(
             _buy(gateway, 10), *(_exceed(gateway, name, *LIMITS[name][1:]) for name in LIMITS)
         )
-        await until(lambda: is_settled(gateway), 30, "nothing is in doubt")
+        await until(lambda: is_settled(gateway), 60, "nothing is in doubt")
         orders, fills = await all_orders(gateway), await all_fills(gateway)
         spent = sum((f.last_qty * f.last_px for f in fills), Decimal(0))
         fees = dict.fromkeys(("BTC", "USDT"), Decimal(0))
@@ -88,7 +88,7 @@ async def test_each_limit_refuses_with_its_code_while_good_orders_flow(
                 and now["USDT"] == deposit["USDT"] - spent - fees["USDT"]
             )
 
-        await until(is_settled_up, 30, "the balance is the deposit and the fills")
+        await until(is_settled_up, 60, "the balance is the deposit and the fills")
     with exchange.ledger() as client:
         ledger = client.read()
     sent = [order for order in orders if order.acknowledged]
@@ -155,7 +155,7 @@ async def test_a_halt_in_mid_flow_cancels_what_is_ours_and_holds_up_no_cancel(
     theirs = write_config(tmp_path / "theirs", {"mock": exchange.url}, paper)
     with serving(tmp_path, config=config) as served:
         async with tradegw.open(theirs) as other, tradegw.connect(served.grpc) as gateway:
-            await until(lambda: is_settled(gateway), 30, "the accounts are ready")
+            await until(lambda: is_settled(gateway), 60, "the accounts are ready")
             deposit = await _balances(gateway, "paper")
             strangers = await other.place_order(**RESTS)
 
@@ -196,7 +196,7 @@ async def test_a_halt_in_mid_flow_cancels_what_is_ours_and_holds_up_no_cancel(
                 balances = await gateway.list_balances("paper")
                 return {b.asset: b.free for b in balances} == deposit
 
-            await until(is_given_back, 30, "nothing is held for an order")
+            await until(is_given_back, 60, "nothing is held for an order")
             sent = [
                 o
                 for o in await all_orders(gateway)
@@ -313,7 +313,7 @@ async def test_a_dead_venue_and_a_live_gateway(tmp_path: Path, tell: Callable[[s
                 except Unavailable:
                     return False
 
-            await until(is_known_dead, 30, "the venue is known to be out")
+            await until(is_known_dead, 60, "the venue is known to be out")
             begun = time.monotonic()
             with pytest.raises(Unavailable):
                 await gateway.place_order(**(RESTS | {"account": "dead"}))
@@ -365,7 +365,7 @@ async def test_what_waits_outlives_the_gateway_and_comes_by_every_door(
                 placed.append(await gateway.place_order(**RESTS, queue_if_unavailable_s=600))
                 return placed[-1].queued
 
-            await until(is_held, 30, "an order waits for its venue")
+            await until(is_held, 60, "an order waits for its venue")
             held = placed[-1].order_id
             done = await asyncio.to_thread(run_tradegw, *words, cwd=tmp_path)
             assert done.returncode == 0, done.stderr

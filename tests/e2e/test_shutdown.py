@@ -145,7 +145,7 @@ async def trading(served: Served) -> AsyncIterator[tuple[Callers, Watcher]]:
         tradegw.connect(served.grpc) as gateway,
     ):
         # Callers on plain stubs are not repeated, so the account must take orders before they come.
-        await until(lambda: is_settled(gateway), 30, "the account takes orders")
+        await until(lambda: is_settled(gateway), 60, "the account takes orders")
         stub = trading_gateway_pb2_grpc.TradingGatewayStub(channel)
         watch_stub = trading_gateway_pb2_grpc.TradingGatewayStub(watching)
         callers, watcher = Callers(stub), Watcher()
@@ -159,7 +159,7 @@ async def trading(served: Served) -> AsyncIterator[tuple[Callers, Watcher]]:
             async def is_warm() -> bool:
                 return len(callers.answers) >= WARM and watcher.told == [SERVING]
 
-            await until(is_warm, 30, "orders are answered")
+            await until(is_warm, 60, "orders are answered")
             yield callers, watcher
 
 
@@ -177,14 +177,14 @@ async def until_all_wait(served: Served, count: int = CALLERS) -> None:
             seen.append(frozenset(order.order_id for order in orders))
             return len(orders) == count and len(set(seen[-LOOKS:])) == 1 and len(seen) >= LOOKS
 
-        await until(all_wait, 30, "the orders wait for the exchange")
+        await until(all_wait, 60, "the orders wait for the exchange")
 
 
 async def until_not_serving(served: Served, watcher: Watcher) -> None:
     async def has_turned() -> bool:
         return watcher.told[-1] == NOT_SERVING
 
-    await until(has_turned, 5, "health says NOT_SERVING", every_s=0.01)
+    await until(has_turned, 60, "health says NOT_SERVING", every_s=0.01)
     assert watcher.told == [SERVING, NOT_SERVING]
     status, _ = await asyncio.to_thread(readiness, served.http)
     assert status == 503
@@ -298,7 +298,7 @@ async def test_a_second_ctrl_c_ends_it_at_once(exchange: MockProcess, tmp_path: 
     with serving(tmp_path, config=config) as served, silent(exchange) as go_on:
         async with tradegw.connect(served.grpc) as gateway:
             go_on()
-            await until(lambda: is_settled(gateway), 30, "the account takes orders")
+            await until(lambda: is_settled(gateway), 60, "the account takes orders")
             os.kill(exchange.pid, signal.SIGSTOP)
             call = asyncio.create_task(gateway.place_order(**an_order(key)))
             await until_all_wait(served, 1)

@@ -91,7 +91,7 @@ def test_the_stack_trades_and_leaves_nothing_behind(folder: Path, path_without_e
 
     if "rabbitmq" in running:
         # Every event of the order went out, and was confirmed.
-        wait_until(lambda: published(ports["http"]) >= order["seq"], 30, "the events are published")
+        wait_until(lambda: published(ports["http"]) >= order["seq"], 60, "the events are published")
 
     again = stack("up", folder, path_without_engine)
     assert again.returncode == 1

@@ -72,7 +72,7 @@ async def test_each_exchange_holds_exactly_its_own(
                     tags={"desk": "none"},
                 )
             assert nowhere.value.reason == "NO_ROUTE"
-            await until(lambda: is_settled(gateway), 30, "nothing is in doubt")
+            await until(lambda: is_settled(gateway), 60, "nothing is in doubt")
             told = {
                 desk: (
                     await all_orders(gateway, OrderFilter(accounts=(_name(desk),))),

@@ -224,7 +224,7 @@ async def test_dead_letters_are_shown_and_put_back(broker: Broker, tmp_path: Pat
         # The command fails while there is no such queue yet.
         dead = f"{broker.prefix}orders.commands.v1.dead"
         await broker.channel.declare_queue(dead, durable=True)
-        await until(shown, 20, "it is buried")
+        await until(shown, 60, "it is buried")
     # Nobody takes commands now: it stays where it is put.
     assert await command("replay", "other") == "0 put back\n"
     assert await command("replay", "poison") == "1 put back\n"
@@ -310,7 +310,7 @@ async def test_a_broker_that_is_away_holds_nothing_up_and_misses_nothing(
                 or (event(m[-1]).seq >= last and any(x.correlation_id == "m1" for x in m))
             ),
         )
-        await until(lambda: _has_all(gateway), 20, "the lag drains")
+        await until(lambda: _has_all(gateway), 60, "the lag drains")
     seen = {event(message).seq for message in got}
     # The first five were read before the cut.
     assert seen >= set(range(6, last + 1))
@@ -351,7 +351,7 @@ async def test_a_gateway_dies_while_it_publishes(
         assert f"crash point {point} reached" in served.log.read_text()
     with serving(tmp_path, config=file) as served:
         async with tradegw.connect(served.grpc) as gateway:
-            await until(lambda: _placed(gateway), 20, "the order is there")
+            await until(lambda: _placed(gateway), 60, "the order is there")
             (order,) = (await gateway.list_orders()).items
             ids = {f"paper:{n}" for n in range(1, order.seq + 1)}
             await messages(queue, lambda m: {x.message_id for x in m} >= ids)

@@ -53,7 +53,7 @@ class VenueBench:
         hooks: The four hooks.
     """
 
-    def __init__(self, venue: Venue, *, symbol: str, patience_s: float = 10.0) -> None:
+    def __init__(self, venue: Venue, *, symbol: str, patience_s: float = 60.0) -> None:
         about = VenueAccount(
             account_id=AccountId(uuid4()),
             account=AccountName("paper"),

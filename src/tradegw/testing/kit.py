@@ -86,7 +86,7 @@ class VenueConformance(ABC):
     resting_px: Decimal = Decimal(100)
     better_px: Decimal = Decimal(101)
     order_qty: Decimal = Decimal(1)
-    patience_s: float = 10.0
+    patience_s: float = 60.0
 
     # --- what a subclass says -------------------------------------------------------------------
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.processes import Served, serving, tradegw, wait_until
+from tests.e2e.processes import Served, readiness, serving, tradegw, wait_until
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -24,7 +24,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def served(home: Path) -> Iterator[Served]:
     """A gateway without configuration: the mock exchange in process, the account `paper`."""
     with serving(home) as gateway:
-        wait_until(lambda: is_ready(home), 30, "paper takes orders")
+        wait_until(lambda: is_ready(gateway), 60, "paper takes orders")
         yield gateway
 
 
@@ -38,11 +38,8 @@ def run(home: Path) -> Run:
     return command
 
 
-def is_ready(directory: Path) -> bool:
-    done = tradegw("venues", "--json", cwd=directory)
-    venues = json.loads(done.stdout)["venues"] if done.returncode == 0 else []
-    accounts = [account for venue in venues for account in venue["accounts"]]
-    return bool(accounts) and all(account["state"] == "READY" for account in accounts)
+def is_ready(gateway: Served) -> bool:
+    return readiness(gateway.http)[0] == 200
 
 
 def place(run: Run, *more: str, qty: str = "0.01", ord_type: str = "market") -> dict[str, Any]:

@@ -63,8 +63,8 @@ def test_once_installed_it_is_served(written: Path, tmp_path: Path) -> None:
     (tmp_path / "tradegw.toml").write_text(
         "[venues.here]\nplugin = 'acme-two'\n[accounts.paper]\nvenue = 'here'\n", "utf-8"
     )
-    with serving(tmp_path, PYTHONPATH=path):
-        wait_until(lambda: is_ready(tmp_path), 30, "ready")
+    with serving(tmp_path, PYTHONPATH=path) as gateway:
+        wait_until(lambda: is_ready(gateway), 60, "ready")
 
         def command(*words: str) -> object:
             return tradegw(*words, cwd=tmp_path)

@@ -171,7 +171,7 @@ def test_ctrl_c_prints_the_key(tmp_path: Path) -> None:
     with log.open("wb") as stderr:
         process = subprocess.Popen(words, stderr=stderr, cwd=tmp_path, env=environment())
     try:
-        wait_until(lambda: b"no answer from 127.0.0.1:1 yet" in log.read_bytes(), 30, "the hint")
+        wait_until(lambda: b"no answer from 127.0.0.1:1 yet" in log.read_bytes(), 60, "the hint")
         process.send_signal(signal.SIGINT)
         assert process.wait(15) == 130
     finally:
@@ -195,7 +195,7 @@ def test_a_command_that_came_too_early_is_answered_when_the_gateway_is_there(
             env=environment(TRADEGW__SERVER__GRPC_PORT=port),
         )
     try:
-        wait_until(lambda: b"no answer from" in log.read_bytes(), 30, "the hint")
+        wait_until(lambda: b"no answer from" in log.read_bytes(), 60, "the hint")
         gateway = subprocess.Popen(
             [*TRADEGW, "serve", "--port", port, "--http-port", "0"],
             stdout=subprocess.DEVNULL,

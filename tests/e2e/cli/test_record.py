@@ -25,7 +25,7 @@ def record(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, An
         return tradegw(*words, cwd=directory, **variables)
 
     with serving(directory) as gateway:
-        wait_until(lambda: is_ready(directory), 30, "ready")
+        wait_until(lambda: is_ready(gateway), 60, "ready")
         place(run, "--client-order-id", "breakfast")
         place(run, "--client-order-id", "rests", "--price", "10000", ord_type="limit")
         assert run("order", "replace", *NAMED, "rests", "--price", "9000").returncode == 0

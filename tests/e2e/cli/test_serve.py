@@ -67,7 +67,7 @@ def test_the_first_line_says_where_the_doors_are_and_sigterm_ends_it(tmp_path: P
         assert gateway.announced["pid"] == gateway.pid
         assert gateway.announced["store"] == "sqlite:///tradegw.db"
         assert status_of(f"http://{gateway.http}/healthz") == 200
-        wait_until(lambda: status_of(f"http://{gateway.http}/readyz") == 200, 30, "ready")
+        wait_until(lambda: status_of(f"http://{gateway.http}/readyz") == 200, 60, "ready")
         assert gateway.stop() == 0
     out = (tmp_path / "serve-0.out").read_text("utf-8").splitlines()
     assert len(out) == 1
@@ -75,7 +75,7 @@ def test_the_first_line_says_where_the_doors_are_and_sigterm_ends_it(tmp_path: P
 
 def test_logs_are_json_lines_with_ids_service_version_and_environment(tmp_path: Path) -> None:
     with serving(tmp_path, TRADEGW__GATEWAY__ENVIRONMENT="staging") as gateway:
-        wait_until(lambda: is_ready(tmp_path), 30, "ready")
+        wait_until(lambda: is_ready(gateway), 60, "ready")
         assert gateway.stop() == 0
         records = [json.loads(line) for line in gateway.log.read_text("utf-8").splitlines()]
     assert records
@@ -200,7 +200,7 @@ def test_the_store_away_at_the_start_keeps_the_doors_open_and_takes_no_order(
             assert json.loads(done.stderr)["error"]["idempotency_key"]
             holder.execute("ROLLBACK")
             holder.close()
-            wait_until(lambda: status_of(f"http://{gateway.http}/readyz") == 200, 30, "ready")
+            wait_until(lambda: status_of(f"http://{gateway.http}/readyz") == 200, 60, "ready")
             assert tradegw(*MARKET, cwd=tmp_path).returncode == 0
             assert gateway.stop() == 0
 
@@ -210,7 +210,7 @@ def silent(exchange: MockProcess, tmp_path: Path) -> Iterator[tuple[Served, Mock
     """A gateway whose exchange is there and can be made silent by SIGSTOP."""
     config = write_config(tmp_path, {"mock": exchange.url}, {"paper": {"venue": "mock"}})
     with serving(tmp_path, config=config) as gateway:
-        wait_until(lambda: is_ready(tmp_path), 30, "ready")
+        wait_until(lambda: is_ready(gateway), 60, "ready")
         try:
             yield gateway, exchange
         finally:
@@ -223,9 +223,9 @@ def test_sigterm_awaits_the_true_answer_and_refuses_new_orders(
     gateway, exchange = silent
     os.kill(exchange.pid, signal.SIGSTOP)
     with started(tmp_path, *MARKET, "--client-order-id", "under-way") as order:
-        wait_until(lambda: is_stored(tmp_path, "under-way"), 30, "the order is stored")
+        wait_until(lambda: is_stored(tmp_path, "under-way"), 60, "the order is stored")
         gateway.tell(signal.SIGTERM)
-        wait_until(lambda: status_of(f"http://{gateway.http}/readyz") == 503, 10, "not ready")
+        wait_until(lambda: status_of(f"http://{gateway.http}/readyz") == 503, 60, "not ready")
         late = tradegw(*MARKET, "--timeout", "0.5", "--target", gateway.grpc, cwd=tmp_path)
         assert late.returncode == 3
         assert json.loads(late.stderr)["error"]["reason"] == "SHUTTING_DOWN"
@@ -244,9 +244,9 @@ def test_a_second_ctrl_c_ends_it_at_once(
     gateway, exchange = silent
     os.kill(exchange.pid, signal.SIGSTOP)
     with started(tmp_path, *MARKET, "--client-order-id", "under-way"):
-        wait_until(lambda: is_stored(tmp_path, "under-way"), 30, "the order is stored")
+        wait_until(lambda: is_stored(tmp_path, "under-way"), 60, "the order is stored")
         gateway.tell(signal.SIGINT)
-        wait_until(lambda: status_of(f"http://{gateway.http}/readyz") == 503, 10, "not ready")
+        wait_until(lambda: status_of(f"http://{gateway.http}/readyz") == 503, 60, "not ready")
         assert gateway.is_alive
         gateway.tell(signal.SIGINT)
         assert gateway.wait(5) == 130

@@ -75,11 +75,11 @@ def test_the_blotter_is_live_and_leaves_the_terminal_as_it_was(
 ) -> None:
     with in_a_terminal(home, "watch", columns=columns) as terminal:
         before = termios.tcgetattr(terminal.peer)
-        wait_until(lambda: b"READY" in terminal.read(), 30, "the first picture")
+        wait_until(lambda: b"READY" in terminal.read(), 60, "the first picture")
         assert termios.tcgetattr(terminal.peer)[3] != before[3]  # No echo, key by key.
         name = f"by-{how[0]}"
         place(run, "--client-order-id", name, "--price", "10000", ord_type="limit")
-        wait_until(lambda: name.encode() in terminal.read(), 30, "the order appears")
+        wait_until(lambda: name.encode() in terminal.read(), 60, "the order appears")
         if how == "q":
             terminal.press(b"q")
         else:

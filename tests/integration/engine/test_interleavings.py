@@ -212,7 +212,7 @@ class Chaos:
         await bench.clock.until(
             lambda: not any(o.in_doubt or o.pending for o in bench.account().book),
             step_s=0.25,
-            patience_s=30,
+            patience_s=100.0,
         )
 
     async def check(self) -> None:

@@ -23,8 +23,8 @@ from tradegw_mock.serve import Serving
 
 __all__ = ["Ledger", "LedgerClient", "MockProcess"]
 
-START_TIMEOUT_S = 30.0
-STOP_TIMEOUT_S = 30.0
+START_TIMEOUT_S = 120.0
+STOP_TIMEOUT_S = 120.0
 
 
 class MockProcess:
