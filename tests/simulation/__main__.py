@@ -1,6 +1,6 @@
 """Run histories by their seeds, and tell what came of them.
 
-python -m tests.simulation --seeds 1000 [--first-seed S]
+python -m tests.simulation --seeds 1000 [--first-seed S] [--processes N]
 python -m tests.simulation --seed S                 the story of one
 python -m tests.simulation --mutant NAME --seeds N  the first seed that catches a defect
 python -m tests.simulation --mutant NAME --test ID  a test, which is to fail with the defect
@@ -19,6 +19,7 @@ import pytest
 
 from tests.simulation.history import Outcome, run_history
 from tests.simulation.mutants import MUTANTS
+from tests.simulation.parts import run_parts
 from tests.simulation.report import Totals, story_lines
 
 TELL_EVERY_S = 30.0
@@ -33,6 +34,7 @@ def main(words: list[str] | None = None) -> int:
     parser.add_argument("--mutant", choices=[m.name for m in MUTANTS], help="with this defect")
     parser.add_argument("--test", help="no history: this test of pytest's")
     parser.add_argument("--for-s", type=float, help="begin no more histories after so many seconds")
+    parser.add_argument("--processes", type=int, default=1, help="run so many side by side")
     args = parser.parse_args(words)
     with ExitStack() as stack:
         if args.mutant:
@@ -43,7 +45,13 @@ def main(words: list[str] | None = None) -> int:
         if args.seed is not None:
             return tell(run_history(args.seed, is_telling=True))
         first = random.randrange(10**9) if args.first_seed is None else args.first_seed
-        return run_many(first, args.seeds, is_hunting=bool(args.mutant), for_s=args.for_s)
+        return run_many(
+            first,
+            args.seeds,
+            is_hunting=bool(args.mutant),
+            for_s=args.for_s,
+            processes=1 if args.mutant else args.processes,
+        )
 
 
 def tell(outcome: Outcome) -> int:
@@ -56,33 +64,34 @@ def tell(outcome: Outcome) -> int:
     return 1 if outcome.violations else 0
 
 
-def run_many(first: int, count: int, *, is_hunting: bool, for_s: float | None) -> int:
-    """Run seeds from `first` on. Stops at the first violation when it hunts for one."""
-    totals = Totals()
-    started, used = time.monotonic(), time.process_time()
-    told = started
+def run_many(
+    first: int, count: int, *, is_hunting: bool, for_s: float | None, processes: int
+) -> int:
+    """Run seeds from `first` on, and stop at the first that breaks a promise."""
+    started, told = time.monotonic(), time.monotonic()
     say(f"seeds {first} to {first + count - 1}")
-    for seed in range(first, first + count):
-        outcome = run_history(seed)
-        totals.add(outcome)
-        if outcome.violations:
-            say(f"seed {seed} breaks a promise; its story: nox -s simulate -- --seed {seed}")
+    totals, used_s = Totals(), 0.0
+    for part, part_s in run_parts(first, count, processes):
+        totals.merge(part)
+        used_s += part_s
+        now = time.monotonic()
+        for outcome in part.failed:
+            say(f"seed {outcome.seed} breaks a promise; its story:")
+            say(f"  python3 -m nox -s simulate -- --seed {outcome.seed}")
             for violation in outcome.violations[:5]:
                 say(f"  {violation}")
-            if is_hunting:
-                return 1
-        now = time.monotonic()
+        if part.failed or (for_s is not None and now - started > for_s):
+            break
         if now - told > TELL_EVERY_S:
             told = now
-            say(f"{totals.histories} histories, {len(totals.failed)} with violations")
-        if for_s is not None and now - started > for_s:
-            break
+            say(f"{totals.histories} histories, machine time {used_s:.0f} s")
+    if is_hunting and totals.failed:
+        return 1
     for line in totals.lines():
         say(line)
     say(
-        f"machine time {time.process_time() - used:.0f} s, "
-        f"{60 * totals.histories / max(0.01, time.process_time() - used):.0f} histories a minute; "
-        f"on the wall {time.monotonic() - started:.0f} s"
+        f"machine time {used_s:.0f} s, {60 * totals.histories / max(0.01, used_s):.0f} histories a minute "
+        f"of it; on the wall {time.monotonic() - started:.0f} s, in {processes} processes"
     )
     return 1 if totals.failed else 0
 

@@ -90,13 +90,30 @@ class Bot:
         self.keys[key] = fields
         self._place(key)
 
+    def play(self, fields: dict[str, Any], then: str | None) -> None:
+        """Place an order as told, and cancel or replace it once it is answered."""
+        key = f"{self.name}-{len(self.keys)}"
+        self.keys[key] = fields
+
+        def follow(_: object) -> None:
+            order_id = self.answers.get(key)
+            order = None if order_id is None else self.held.get(order_id)
+            if order is None or self.world.is_calm:
+                return
+            if then == "cancel":
+                self._cancel(order.order_id)
+            elif then == "replace":
+                self._replace(order)
+
+        self._place(key).add_done_callback(follow)
+
     def place_again(self) -> None:
         if self.keys:
             self._place(self.rng.choice(list(self.keys)))
 
-    def _place(self, key: str) -> None:
+    def _place(self, key: str) -> asyncio.Task[Any]:
         fields = self.keys[key]
-        self._call(
+        return self._call(
             f"places {key}",
             lambda gateway: gateway.place_order(
                 account=self.account, idempotency_key=key, **fields
@@ -132,10 +149,9 @@ class Bot:
             self._replace(self.rng.choice(orders))
 
     def _replace(self, order: Order) -> None:
-        assert order.price is not None
         key = self._command_key()
         terms: dict[str, Any] = {}
-        if self.rng.random() < 0.7:
+        if self.rng.random() < 0.7 and order.price is not None:
             terms["price"] = order.price + self.rng.choice((-2, -1, 1, 2))
         if (not terms or self.rng.random() < 0.4) and order.order_qty is not None:
             terms["order_qty"] = order.order_qty + self.rng.choice(
@@ -215,10 +231,11 @@ class Bot:
 
     def _call(
         self, what: str, work: Callable[[Gateway], Awaitable[Any]], key: str | None = None
-    ) -> None:
+    ) -> asyncio.Task[Any]:
         task = asyncio.get_running_loop().create_task(self._until_answered(what, work, key))
         self.open_calls.add(task)
         task.add_done_callback(self.open_calls.discard)
+        return task
 
     async def _until_answered(
         self, what: str, work: Callable[[Gateway], Awaitable[Any]], key: str | None

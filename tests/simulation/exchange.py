@@ -14,6 +14,7 @@ from contextlib import asynccontextmanager
 from contextvars import copy_context
 from dataclasses import dataclass, replace
 from decimal import Decimal
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -26,6 +27,7 @@ from tradegw_mock.exchange import (
     Event,
     Exchange,
     Order,
+    OrderEvent,
     OrderRequest,
     OrdType,
     Refusal,
@@ -55,6 +57,7 @@ from tradegw_mock.requests import (
 from tradegw_mock.translate import to_stream_item
 from tradegw_mock.venue import MockVenue
 
+from tests.simulation.cells import ABSENT, MUTATIONS
 from tradegw import (
     AccountName,
     ExecutionReport,
@@ -77,6 +80,7 @@ from tradegw.venue import (
 
 VISIBILITY_LAG_S = 1.0
 HOUSE = "counterparty"
+OFFERER = "offerer"
 OPERATIONS: dict[type[Any], str] = {
     Place: "place",
     Cancel: "cancel",
@@ -90,7 +94,6 @@ OPERATIONS: dict[type[Any], str] = {
     GetInstruments: "instruments",
     GetTime: "time",
 }
-MUTATIONS = ("place", "cancel", "replace")
 
 
 @dataclass(eq=False)
@@ -153,7 +156,11 @@ class Network:
     Attributes:
         is_down: Whether nobody can connect.
         watch: Told of each request that leaves a gateway, with the exchange's time.
-        hit: Told of each fault that acted.
+        hit: Told of each fault that acted, what on, and how the order stood.
+        arriving: Looks at each message that arrives, and says for how long it is held up.
+        telling: Looks at each order that a stream is about to tell of.
+        in_flight: What is on its way, and what it is about.
+        placed: How the order of each placement stood once it was carried out, by account and name.
     """
 
     def __init__(self, loop: SimulationLoop, rng: random.Random, *, seed: int) -> None:
@@ -161,23 +168,36 @@ class Network:
         self.clock = SimulatedClock(loop, offset_ns=round(rng.uniform(-1.2, 1.2) * 1e9))
         self.exchange = Exchange(INSTRUMENTS, clock=self.clock.time_ns)
         self.chaos = Chaos(clock=self.clock.time_ns, seed=seed, record=self._on_mark)
-        self.exchange.create_account(HOUSE, balances={a: b * 100 for a, b in BALANCES.items()})
+        for name in (HOUSE, OFFERER):
+            self.exchange.create_account(name, balances={a: b * 100 for a, b in BALANCES.items()})
         self.exchange.listen(self._on_change)
         self.is_down = False
         self.is_calm = False
         self.subscriptions: dict[Subscription, None] = {}
         self.watch: Callable[[Mutation], None] = lambda _: None
-        self.hit: Callable[[str, Target], None] = lambda *_: None
+        self.hit: Callable[[str, Target, str], None] = lambda *_: None
         self.told: Callable[[str], None] = lambda _: None
+        self.arriving: Callable[[Mutation | Question, Target], float] = lambda *_: 0.0
+        self.telling: Callable[[str, Order], None] = lambda *_: None
         self.restarts: Callable[[], None] = lambda: None
         self._rng = rng
         self._trades: dict[str, dict[int, str]] = {}
         self._epoch = 0
+        self.in_flight: dict[Wire, Target] = {}
+        self.placed: dict[tuple[str, str | None], str] = {}
+        self._stood: str | None = None
         # What happens here goes on when whoever asked for it is dead.
         self._context = copy_context()
 
     def _on_mark(self, mark: Mark) -> None:
-        self.hit(mark.kind.value, mark.target)
+        self.hit(mark.kind.value, mark.target, self._stood or self.stands(mark.target))
+
+    def stands(self, target: Target) -> str:
+        """Say how the order stands that something is about; `-` where it is about none."""
+        if target.client_order_id is None:
+            return "-"
+        order = self.find(target.account, target.client_order_id)
+        return ABSENT if order is None else order.ord_status.value
 
     def latency_s(self) -> float:
         """Return how long a message takes."""
@@ -195,8 +215,12 @@ class Network:
         if self.is_down and self._rng.random() < 0.5:
             raise NotSent("connection refused")
         wire = Wire(self.loop.create_future())
+        self.in_flight[wire] = self.target(request)
         self._later(self.latency_s(), self._arrive, request, wire, self._epoch)
-        return await wire.future
+        try:
+            return await wire.future
+        finally:
+            self.in_flight.pop(wire, None)
 
     def target(self, request: Mutation | Question) -> Target:
         """Say what a request is about, for faults."""
@@ -212,11 +236,19 @@ class Network:
             order_id=getattr(request, "order_id", None),
         )
 
-    def _arrive(self, request: Mutation | Question, wire: Wire, epoch: int) -> None:
+    def _arrive(
+        self, request: Mutation | Question, wire: Wire, epoch: int, *, is_late: bool = False
+    ) -> None:
+        target = self.target(request)
+        if not self.is_down and epoch == self._epoch:
+            self.exchange.expire_due()
+            held_s = self.arriving(request, target)
+            if held_s and not is_late:
+                self._later(held_s, partial(self._arrive, request, wire, epoch, is_late=True))
+                return
         if self.is_down or epoch != self._epoch:
             self._later(self.latency_s(), wire.fail, OutcomeUnknown("the connection broke"))
             return
-        target = self.target(request)
         outcome = self.chaos.before(target)
         if outcome.is_lost:
             self._lose(wire)
@@ -230,8 +262,11 @@ class Network:
     def _carry_out(self, request: Mutation | Question, target: Target, wire: Wire) -> None:
         exchange = self.exchange
         exchange.expire_due()
+        stood = None if isinstance(request, Place) else self.stands(target)
         if isinstance(request, Cancel):
+            self._stood = stood
             self._fill_first(request)
+            self._stood = None
         result: Answer | Exception
         try:
             result = carry_out(exchange, request, self.clock.time_ns)
@@ -241,8 +276,13 @@ class Network:
             if isinstance(result, Listed):
                 result = self._shown(target, result)
             elif isinstance(request, Cancel) and isinstance(result, Done):
+                self._stood = stood
                 self._fill_afterwards(target, result)
+        if isinstance(request, Place):
+            self.placed.setdefault((target.account, target.client_order_id), self.stands(target))
+        self._stood = stood
         outcome = self.chaos.after(target)
+        self._stood = None
         if outcome.is_lost:
             self._lose(wire)
             return
@@ -296,15 +336,18 @@ class Network:
         except Refusal:
             return None
 
-    def open_orders(self) -> list[Order]:
-        """Return what is open and working, of everybody but the house."""
+    def users_orders(self) -> list[Order]:
+        """Return what is open, of everybody but the house."""
         return [
             order
             for account in self.exchange.accounts()
-            if account.name != HOUSE and account.kind == "USER"
+            if account.name not in (HOUSE, OFFERER) and account.kind == "USER"
             for order in self.exchange.open_orders(account.name)
-            if not order.is_waiting
         ]
+
+    def open_orders(self) -> list[Order]:
+        """Return what of that works."""
+        return [order for order in self.users_orders() if not order.is_waiting]
 
     def fill(self, order: Order, qty: Decimal | None = None) -> None:
         """Let the counterparty trade against an order, and whoever stands before it."""
@@ -334,6 +377,38 @@ class Network:
         except Refusal as e:
             self.told(f"the counterparty is refused: {e}")
 
+    def offer_against(self, symbol: str, side: Side, qty: Decimal, price: Decimal) -> None:
+        """Let somebody rest an order with which one that is about to be placed trades at once."""
+        # Those who would take it away are served first.
+        self.trade(symbol, Side.SELL if side is Side.BUY else Side.BUY, Decimal(1), price)
+        self._place_for(
+            OFFERER,
+            symbol=symbol,
+            side=Side.SELL if side is Side.BUY else Side.BUY,
+            order_qty=qty,
+            price=price,
+        )
+
+    def run_dry(self, order: Order, wall: Decimal) -> None:
+        """Fire a buyer's trigger when nobody sells but at a price that nobody can pay."""
+        assert order.trigger_price is not None
+        symbol, qty = order.symbol, Decimal("0.001")
+        for account in self.exchange.accounts():
+            for other in self.exchange.open_orders(account.name, symbol=symbol):
+                if other.side is Side.SELL and not other.is_waiting and account.kind == "USER":
+                    self.cancel_there(other)
+        self._place_for(OFFERER, symbol=symbol, side=Side.SELL, order_qty=Decimal(5), price=wall)
+        self.offer_against(symbol, Side.BUY, qty, order.trigger_price)
+        self.trade(symbol, Side.BUY, qty, order.trigger_price)
+        for left in self.exchange.open_orders(OFFERER, symbol=symbol):
+            self.cancel_there(left)
+
+    def _place_for(self, account: str, **fields: Any) -> None:
+        try:
+            self.exchange.place(account, OrderRequest(ord_type=OrdType.LIMIT, **fields))
+        except Refusal as e:
+            self.told(f"{account} is refused: {e}")
+
     def cancel_there(self, order: Order) -> None:
         """Cancel an order at the venue, past the gateway."""
         try:
@@ -360,6 +435,9 @@ class Network:
 
     def go_down(self) -> None:
         """Cut every connection; what is on its way in either direction is lost."""
+        for target in self.in_flight.values():
+            if target.operation in MUTATIONS:
+                self.hit("RESTART", target, self.stands(target))
         self.is_down = True
         self._epoch += 1
         self.cut_streams()
@@ -396,6 +474,9 @@ class Network:
             events = [e for e in change.events if e.account == subscription.account]
             if not events:
                 continue
+            for event in events:
+                if isinstance(event, OrderEvent):
+                    self.telling(event.account, event.order)
             passed, is_cut = subscription.filter.pass_on(events)
             # A connection keeps the order of what it carries.
             at_s = max(subscription.last_s, self.loop.time() + self.latency_s())

@@ -13,6 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from tests.simulation.cells import ABSENT, Cell, why_impossible
 from tests.simulation.invariants import check
 from tests.simulation.world import Killed, World, held_still
 from tradegw.testing.simulation import SimulationLoop, simulate
@@ -28,13 +29,15 @@ class Outcome:
     """What came of a history.
 
     Attributes:
-        cells: How the orders that a fault struck ended: (fault, command, status), with counts.
+        cells: What faults struck: (fault, command, how the order stood), with counts.
+        ends: How those orders ended: (fault, command, status), with counts.
     """
 
     seed: int
     violations: list[str]
     counts: Counter[str] = field(default_factory=Counter[str])
-    cells: Counter[tuple[str, str, str]] = field(default_factory=Counter[tuple[str, str, str]])
+    cells: Counter[Cell] = field(default_factory=Counter[Cell])
+    ends: Counter[Cell] = field(default_factory=Counter[Cell])
     story: list[tuple[float, str, str]] = field(default_factory=list[tuple[float, str, str]])
 
 
@@ -81,11 +84,14 @@ async def _live(loop: SimulationLoop, seed: int, *, is_telling: bool) -> Outcome
             logging.disable(logging.NOTSET)
         try:
             orders = await _storm(world)
-            cells = _cells(world, orders)
+            cells, ends = _cells(world), _ends(world, orders)
         finally:
             World.current = None
             world.kill("is no longer needed")
             world.disk.close()
+    for cell in cells:
+        if (why := why_impossible(cell)) is not None:
+            world.violate(f"reached though impossible, for {why}: {' '.join(cell)}")
     for context in errors:
         error = context.get("exception")
         if "Exception in callback" in context["message"] and not isinstance(error, Killed):
@@ -95,6 +101,7 @@ async def _live(loop: SimulationLoop, seed: int, *, is_telling: bool) -> Outcome
         violations=world.violations,
         counts=world.counts,
         cells=cells,
+        ends=ends,
         story=world.story,
     )
 
@@ -119,14 +126,25 @@ async def _storm(world: World) -> list[Any]:
     return await check(world)
 
 
-def _cells(world: World, orders: list[Any]) -> Counter[tuple[str, str, str]]:
+def _cells(world: World) -> Counter[Cell]:
+    """Tell what faults struck, and how the order stood; what a placement made is known by now."""
+    cells: Counter[Cell] = Counter()
+    for fault, operation, account, name, stood in world.struck:
+        status = stood
+        if operation == "place":
+            status = world.network.placed.get((account, name), ABSENT)
+        cells[fault, operation, status] += 1
+    return cells
+
+
+def _ends(world: World, orders: list[Any]) -> Counter[Cell]:
     """Tell how the orders ended that faults struck; where none was, what they met alone."""
     by_name = {order.venue_client_order_id: order for order in orders}
-    cells: Counter[tuple[str, str, str]] = Counter()
-    for fault, operation, _, name in world.struck:
+    ends: Counter[Cell] = Counter()
+    for fault, operation, _, name, _ in world.struck:
         order = by_name.get(name)
-        cells[fault, operation, "-" if order is None else order.ord_status.value] += 1
-    return cells
+        ends[fault, operation, "-" if order is None else order.ord_status.value] += 1
+    return ends
 
 
 @cache

@@ -5,23 +5,27 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
+from tests.simulation.cells import COMMANDS, POSSIBLE, STATUSES, Cell, why_impossible
 from tests.simulation.history import Outcome
 
-STATUSES = ("NEW", "PARTIALLY_FILLED", "FILLED", "CANCELED", "REJECTED", "EXPIRED")
-COMMANDS = ("place", "cancel", "replace", "order", "fills", "stream")
+ENDS = ("NEW", "PARTIALLY_FILLED", "FILLED", "CANCELED", "REJECTED", "EXPIRED")
+ENOUGH = 100
+"""So often each cell is to be reached in ten thousand histories."""
 
 
 class Totals:
     """Sums of histories.
 
     Attributes:
-        cells: How the orders that faults struck ended: (fault, command, status), with counts.
+        cells: What faults struck: (fault, command, how the order stood), with counts.
+        ends: How those orders ended: (fault, command, status), with counts.
     """
 
     def __init__(self) -> None:
         self.histories = 0
         self.counts: Counter[str] = Counter()
-        self.cells: Counter[tuple[str, str, str]] = Counter()
+        self.cells: Counter[Cell] = Counter()
+        self.ends: Counter[Cell] = Counter()
         self.failed: list[Outcome] = []
 
     def add(self, outcome: Outcome) -> None:
@@ -29,8 +33,17 @@ class Totals:
         self.histories += 1
         self.counts += outcome.counts
         self.cells += outcome.cells
+        self.ends += outcome.ends
         if outcome.violations:
             self.failed.append(outcome)
+
+    def merge(self, other: Totals) -> None:
+        """Add what other histories add up to."""
+        self.histories += other.histories
+        self.counts += other.counts
+        self.cells += other.cells
+        self.ends += other.ends
+        self.failed = sorted((*self.failed, *other.failed), key=lambda outcome: outcome.seed)
 
     def mean(self, what: str) -> float:
         """Return how often something happened in a history."""
@@ -47,26 +60,45 @@ class Totals:
         yield f"gateways killed at named points: {sum(crashes.values())}"
         for point, count in sorted(crashes.items()):
             yield f"  {point:34} {count:8}"
-        yield "what faults struck, and how those orders ended:"
-        yield from self._table()
-
-    def _table(self) -> Iterable[str]:
-        yield f"  {'fault':18} {'on':9}" + "".join(f"{status:>18}" for status in STATUSES)
-        rows: dict[tuple[str, str], Counter[str]] = {}
-        alone: Counter[tuple[str, str]] = Counter()
-        for (fault, command, status), count in self.cells.items():
-            if status == "-":
-                alone[fault, command] += count
-            elif command in COMMANDS:
-                rows.setdefault((fault, command), Counter())[status] += count
-        for (fault, command), row in sorted(rows.items()):
-            yield f"  {fault:18} {command:9}" + "".join(f"{row[status]:18}" for status in STATUSES)
+        yield "what faults struck, and how the order stood at the exchange; -: it cannot be"
+        yield from _table(self.cells, STATUSES)
+        rare = self.rare()
+        yield (
+            f"{len(POSSIBLE) - len(rare)} of {len(POSSIBLE)} cells reached {ENOUGH} times or more; "
+            f"the rarest {min((self.cells[c] for c in POSSIBLE), default=0)} times"
+        )
+        if self.histories >= 100 * ENOUGH:
+            yield from (f"  {' '.join(cell)}: {self.cells[cell]}" for cell in rare)
+        yield "how those orders ended:"
+        yield from _table(self.ends, ENDS, is_ends=True)
         yield "faults that met no order, such as a query for balances:"
-        by_fault: Counter[str] = Counter()
-        for (fault, _), count in alone.items():
-            by_fault[fault] += count
-        for fault, count in sorted(by_fault.items()):
+        alone: Counter[str] = Counter()
+        for (fault, _, status), count in self.cells.items():
+            if status == "-":
+                alone[fault] += count
+        for fault, count in sorted(alone.items()):
             yield f"  {fault:28} {count:10}"
+
+    def rare(self) -> list[Cell]:
+        """List the cells that were not reached often enough, of those that can be."""
+        return [cell for cell in POSSIBLE if self.cells[cell] < ENOUGH]
+
+
+def _table(
+    cells: Counter[Cell], statuses: Sequence[str], *, is_ends: bool = False
+) -> Iterable[str]:
+    yield f"  {'fault':16} {'on':11}" + "".join(f"{status:>17}" for status in statuses)
+    rows = sorted({(fault, command) for fault, command, _ in (*cells, *POSSIBLE)})
+    for fault, command in rows:
+        if command not in COMMANDS or not any(cells[fault, command, s] for s in statuses):
+            continue
+        row = (
+            "-"
+            if not is_ends and why_impossible((fault, command, status))
+            else cells[fault, command, status]
+            for status in statuses
+        )
+        yield f"  {fault:16} {command:11}" + "".join(f"{count:>17}" for count in row)
 
 
 def story_lines(story: Sequence[tuple[float, str, str]]) -> Iterable[str]:

@@ -22,7 +22,9 @@ import tradegw
 import tradegw.gateway.open as opening
 import tradegw.plugins
 from tests.simulation.bots import PRICES, Bot, Gone
-from tests.simulation.exchange import MUTATIONS, Network, SimulatedPlugin
+from tests.simulation.cells import MUTATIONS, ON_REQUESTS
+from tests.simulation.director import Director
+from tests.simulation.exchange import Network, SimulatedPlugin
 from tests.simulation.store import Disk, StoreFault, StoreKind
 from tradegw import Fill, Gateway, OrderEvent
 from tradegw.engine import crash
@@ -52,7 +54,8 @@ class World:
         story: What happened, when, and to whom, if anybody wants to know.
         violations: What must not happen, and did.
         counts: What happened how often.
-        struck: Faults with what they hit: (fault, operation, account, venue client order id).
+        struck: Faults with what they hit: (fault, operation, account, venue client order id, how the order
+            stood at the exchange).
         quiet: Accounts and symbols for which nobody places orders any more.
         fills: What the stream of fills told, across every restart.
         events: The same of the stream of order events.
@@ -70,11 +73,11 @@ class World:
         self.story: list[tuple[float, str, str]] = []
         self.violations: list[str] = []
         self.counts: Counter[str] = Counter()
-        self.struck: list[tuple[str, str, str, str | None]] = []
+        self.struck: list[tuple[str, str, str, str | None, str]] = []
         self.fills: list[Fill] = []
         self.events: list[OrderEvent] = []
         self.positions: dict[str, dict[str, int]] = {"fills": {}, "orders": {}}
-        self.pace_s = 0.6
+        self.pace_s = 0.95
         kinds = (StoreKind.INLINE, *[StoreKind.SLOW] * 6, StoreKind.FILE)
         self.disk = Disk(self.rng.choice(kinds), self.rng, directory)
         self.disk.hits = lambda fault: self._on_hit(fault.value, Target(operation="store"))
@@ -82,7 +85,10 @@ class World:
         self.network.watch = self._watch
         self.network.hit = self._on_hit
         self.network.told = lambda text: self.tell("exchange", text)
-        self.network.restarts = lambda: self._restart_exchange(self.rng.uniform(0.2, 3))
+        self.network.restarts = self.restart_exchange
+        self.director = Director(self)
+        self.network.arriving = self.director.arriving
+        self.network.telling = self.director.telling
         if is_telling:
             self.network.exchange.listen(self._tell_change)
         self._offset_ns = round(self.rng.uniform(-0.6, 0.6) * 1e9)
@@ -113,7 +119,8 @@ class World:
         self.quiet: set[tuple[str, str]] = set()
         self._waiting: set[asyncio.Future[Any]] = set()
         self._stop: asyncio.Event | None = None
-        self._armed_at: CrashPoint | None = None
+        self._mourners: list[asyncio.Future[None]] = []
+        self._chores: set[asyncio.Task[None]] = set()
 
     # --- telling --------------------------------------------------------------------------------
 
@@ -127,11 +134,18 @@ class World:
         self.violations.append(f"at {self.loop.time():.3f} s: {what}")
         self.tell("VIOLATION", what)
 
-    def _on_hit(self, fault: str, target: Target) -> None:
+    def _on_hit(self, fault: str, target: Target, stood: str = "-") -> None:
         self.counts["faults"] += 1
-        self.struck.append((fault, target.operation, target.account, target.client_order_id))
+        self._strike(fault, target.operation, target.account, target.client_order_id, stood)
         if self.is_telling:
             self.tell("fault", f"{fault} on {target.operation} {target.client_order_id or ''}")
+
+    def _strike(
+        self, fault: str, operation: str, account: str, name: str | None, stood: str
+    ) -> None:
+        self.struck.append((fault, operation, account, name, stood))
+        if operation != "place":
+            self.director.struck((fault, operation, stood))
 
     def _tell_change(self, change: Any) -> None:
         for event in change.events:
@@ -196,7 +210,6 @@ class World:
     def arm(self, point: CrashPoint, count: int) -> None:
         """Let the gateway die when it reaches a point for the n-th time."""
         crash._armed = crash._Armed(f"{point}:{count}")
-        self._armed_at = point
 
     def die(self, point: CrashPoint) -> None:
         """Die here: for `crash._die`."""
@@ -233,13 +246,20 @@ class World:
                 order = account.book.find(order_id)
                 if order is not None:
                     operation = {"NEW": "place"}.get(command.value, command.value.lower())
-                    self.struck.append(
-                        (fault, operation, account.account, order.venue_client_order_id)
+                    name = order.venue_client_order_id
+                    about = Target(
+                        operation=operation, account=account.account, client_order_id=name
                     )
+                    stood = self.network.stands(about)
+                    self._strike(fault, operation, account.account, name, stood)
 
     def _ended(self, how: str) -> None:
         self.tell("gateway", how)
         self.process = self.gateway = self._stop = None
+        for waiter in self._mourners:
+            if not waiter.done():
+                waiter.set_result(None)
+        self._mourners.clear()
         self.disk.drop()
         for future in tuple(self._waiting):
             if not future.done():
@@ -346,7 +366,8 @@ class World:
     def plan_faults(self, storm_s: float) -> None:
         """Draw what will go wrong, and when."""
         rng = self.rng
-        for _ in range(rng.randint(5, 14)):
+        self.director.plan(storm_s)
+        for _ in range(rng.randint(3, 9)):
             self.network.chaos.inject(self._fault(storm_s))
         if self.disk.kind is not StoreKind.INLINE:
             for _ in range(rng.choice((0, 0, 1, 2, 4))):
@@ -449,7 +470,9 @@ class World:
         self._on_hit("OUR_CLOCK_SET", Target(operation=f"{by_s:+.1f} s"))
         self.clock.offset_ns += round(by_s * 1e9)
 
-    def _restart_exchange(self, for_s: float) -> None:
+    def restart_exchange(self) -> None:
+        """Let the exchange go down for a while."""
+        for_s = self.rng.uniform(0.2, 3)
         self.tell("exchange", f"goes down for {for_s:.2f} s")
         self.network.go_down()
         self.loop.call_later(for_s, self.network.come_back)
@@ -457,12 +480,12 @@ class World:
     async def restart_now_and_then(self, storm_s: float) -> None:
         """Kill and start the gateway, at moments or points that are drawn."""
         rng = self.rng
-        times = sorted(rng.uniform(1, storm_s) for _ in range(rng.choice((0, 1, 1, 2, 2))))
+        times = sorted(rng.uniform(1, storm_s) for _ in range(rng.choice((0, 1, 1, 1, 2))))
         for at_s in times:
             await asyncio.sleep(max(0.0, at_s - self.loop.time()))
             how = rng.random()
             if how < 0.5:
-                self.arm(rng.choice(list(CrashPoint)), rng.choice((1, 1, 2, 5)))
+                self.arm(rng.choice(CRASH_POINTS), rng.choice((1, 1, 2, 5)))
                 await self._until_gone(6.0)
                 self.kill()
             elif how < 0.85:
@@ -474,21 +497,51 @@ class World:
             await self._bring_up()
 
     async def _until_gone(self, patience_s: float) -> None:
-        give_up_s = self.loop.time() + patience_s
-        while self.process is not None and self.loop.time() < give_up_s:  # noqa: ASYNC110
-            await asyncio.sleep(0.01)
+        if self.process is None:
+            return
+        gone: asyncio.Future[None] = self.loop.create_future()
+        self._mourners.append(gone)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(patience_s):
+                await gone
 
     async def _bring_up(self) -> None:
         await asyncio.sleep(self.rng.choice((0.01, 0.3, 3.0)))
+        if self.process is not None:
+            return
         await self.start_gateway()
         if self.rng.random() < 0.2:
             # It dies again while it is still finding out.
-            self.arm(self.rng.choice(list(CrashPoint)), 1)
+            self.arm(self.rng.choice(CRASH_POINTS), 1)
             await self._until_gone(4.0)
             crash._armed = None
+            await asyncio.sleep(0.1)
             if self.process is None:
-                await asyncio.sleep(0.1)
                 await self.start_gateway()
+
+    def kill_and_bring_up(self) -> None:
+        """Kill the gateway, and let somebody notice before long."""
+        if self.process is not None:
+            self.kill()
+            self._notice()
+
+    def shut_down_and_bring_up(self) -> None:
+        """Ask the gateway to shut down; it is started again when it has, and killed when it does not."""
+        if self.process is None:
+            return
+        process = self.process
+        self.stop()
+
+        async def see_it_end() -> None:
+            await self._until_gone(20.0)
+            if self.process is process:
+                self.kill()
+            self._notice()
+
+        self._chores.add(self.loop.create_task(see_it_end()))
+
+    def _notice(self) -> None:
+        self._chores.add(self.loop.create_task(self._bring_up()))
 
     # --- the end --------------------------------------------------------------------------------
 
@@ -496,6 +549,7 @@ class World:
         """Let nothing go wrong from now on."""
         self.tell("world", "calms down")
         crash._armed = None
+        self.director.stop()
         self.network.chaos.clear()
         self.network.come_back()
         self.disk.faults.clear()
@@ -536,16 +590,49 @@ NOT_PLAYED = {
 }
 FAULTS = [kind for kind in FaultKind if kind not in NOT_PLAYED]
 
-ON_REQUESTS = {
-    FaultKind.REQUEST_LOST,
-    FaultKind.REQUEST_DELAYED,
-    FaultKind.ANSWER_LOST,
-    FaultKind.ANSWER_DELAYED,
-    FaultKind.ERROR_AFTER,
-    FaultKind.TOO_MANY_REQUESTS,
-    FaultKind.BANNED,
-    FaultKind.MAINTENANCE,
-}
+CRASH_POINTS = (
+    CrashPoint.TRANSLATED_UNJOURNALED,
+    CrashPoint.COMMITTED_UNPUBLISHED,
+    CrashPoint.JOURNALED_UNSENT,
+    CrashPoint.COMMAND_JOURNALED_UNSENT,
+    CrashPoint.SENT_UNANSWERED,
+    CrashPoint.ANSWERED_UNJOURNALED,
+    CrashPoint.REFUSED_UNJOURNALED,
+    CrashPoint.DOUBTED_UNJOURNALED,
+    CrashPoint.APPLIED_UNTOLD,
+    CrashPoint.HELD_UNTOLD,
+    CrashPoint.RELEASED_UNJOURNALED,
+    CrashPoint.REPORTED_UNJOURNALED,
+    CrashPoint.RESOLVER_ASKING,
+    CrashPoint.RESOLVER_ANSWERED_UNJOURNALED,
+    CrashPoint.ABSENCE_PROVEN_UNJOURNALED,
+    CrashPoint.OPEN_ORDERS_READ,
+    CrashPoint.FILLS_READ_UNJOURNALED,
+    CrashPoint.FILLS_JOURNALED_UNMARKED,
+    CrashPoint.MARKED,
+    CrashPoint.LOADED_UNDOUBTED,
+    CrashPoint.STREAM_READY_UNRECONCILED,
+    CrashPoint.RECONCILED_NOT_READY,
+    CrashPoint.DRAINING,
+)
+"""Where a gateway dies. Not all that there are: a new one would move what every seed draws."""
+
+NOT_REACHED = (
+    # There are no sinks, and no messages.
+    CrashPoint.OUTBOX_UNPUBLISHED,
+    CrashPoint.OUTBOX_UNCONFIRMED,
+    CrashPoint.OUTBOX_UNMARKED,
+    CrashPoint.INBOX_UNCOMMITTED,
+    CrashPoint.INBOX_UNMARKED,
+    CrashPoint.INBOX_UNACKNOWLEDGED,
+    # All orders are ours.
+    CrashPoint.STRANGER_UNJOURNALED,
+    CrashPoint.ADOPTING,
+    # The venue shows each fill.
+    CrashPoint.INFERRED_UNJOURNALED,
+    CrashPoint.INFERRED_UNFINISHED,
+    CrashPoint.ATTACHED_UNJOURNALED,
+)
 
 
 @contextlib.contextmanager
