@@ -568,7 +568,7 @@ class World:
             for order in account.book:
                 if order.in_doubt or order.pending is not None:
                     return f"in doubt: {order}"
-        if engine._requests:
+        if engine._requests._tasks:
             return "requests are under way"
         for bot in self.bots:
             if bot.open_calls:
