@@ -15,7 +15,9 @@ PART = 10
 """So many histories a process runs before it tells."""
 
 
-def run_parts(first: int, count: int, processes: int) -> Iterator[tuple[Totals, float]]:
+def run_parts(
+    first: int, count: int, processes: int, *, size: int = PART
+) -> Iterator[tuple[Totals, float]]:
     """Yield what parts of the seeds add up to, each with its machine time in seconds."""
     seeds = range(first, first + count)
     if processes == 1:
@@ -27,7 +29,7 @@ def run_parts(first: int, count: int, processes: int) -> Iterator[tuple[Totals, 
         processes, mp_context=context, initializer=heed, initargs=(is_over,)
     ) as pool:
         try:
-            parts = [pool.submit(run_part, seeds[i : i + PART]) for i in range(0, len(seeds), PART)]
+            parts = [pool.submit(run_part, seeds[i : i + size]) for i in range(0, len(seeds), size)]
             for part in as_completed(parts):
                 yield part.result()
         finally:

@@ -8,15 +8,22 @@ import random
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
+from tradegw_mock.chaos import FaultKind
 
+from tests.simulation import __main__ as command
+from tests.simulation import cells
+from tests.simulation.cells import COMMANDS, COMMANDS_OF, IN_FLIGHT, POSSIBLE, STATUSES, Impossible
 from tests.simulation.history import Outcome, run_history
+from tests.simulation.parts import run_parts
 from tests.simulation.report import Totals
+from tests.simulation.world import CRASH_POINTS, NOT_REACHED
+from tradegw.engine.crash import CrashPoint
 
-FIXED = 30
-FRESH = 8
+FIXED = 24
+FRESH = 6
 REPLAYED = (3, 8)
 """One of each kind of store among them."""
 
@@ -65,12 +72,66 @@ def test_histories_with_fresh_seeds_keep_every_promise(tell: Tell) -> None:
 
 
 @pytest.mark.long
-@pytest.mark.timeout(3600)
-def test_ten_thousand_histories_keep_every_promise(tell: Tell) -> None:
+@pytest.mark.timeout(6 * 3600)
+def test_ten_thousand_histories_keep_every_promise_and_reach_every_cell(tell: Tell) -> None:
     first = random.randrange(10**6, 10**9)
     tell(f"seeds from {first} on")
-    totals = run(first, 10_000)
+    totals = Totals()
+    for part, _ in run_parts(first, 10_000, 2):
+        assert not part.failed, broken(part.failed[0])
+        totals.merge(part)
     tell("\n".join(totals.lines()))
+    assert not totals.rare()
+
+
+def test_two_processes_find_what_one_does() -> None:
+    alone = Totals()
+    for part, used_s in run_parts(1, 2, 1):
+        assert used_s > 0
+        alone.merge(part)
+    together = Totals()
+    for part, _ in run_parts(1, 2, 2, size=1):
+        together.merge(part)
+    assert alone.histories == 2
+    assert list(alone.lines()) == list(together.lines())
+
+
+def test_the_first_broken_promise_ends_a_run_in_every_process(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    broken_part = Totals()
+    broken_part.add(Outcome(4, ["lost"]))
+    asked: list[Totals] = []
+
+    def parts(*_: object, **__: object) -> Iterator[tuple[Totals, float]]:
+        for part in (Totals(), broken_part, Totals()):
+            asked.append(part)
+            yield part, 0.5
+
+    monkeypatch.setattr(command, "run_parts", parts)
+    assert command.main(["--seeds", "30", "--first-seed", "1", "--processes", "2"]) == 1
+    told = capsys.readouterr().out
+    assert "python3 -m nox -s simulate -- --seed 4" in told
+    assert "machine time 1 s" in told
+    assert len(asked) == 2
+
+
+def test_every_crash_point_is_played_or_left_out_for_a_reason() -> None:
+    assert set(CRASH_POINTS) | set(NOT_REACHED) == set(CrashPoint)
+    assert not set(CRASH_POINTS) & set(NOT_REACHED)
+
+
+def test_every_kind_of_fault_has_its_cells_or_is_about_no_order() -> None:
+    alone = {FaultKind.CLOCK_SKEW, FaultKind.STALE_OPEN_ORDERS}
+    assert {*COMMANDS_OF} - {*IN_FLIGHT} == set(FaultKind) - alone - {FaultKind.RESTART}
+
+
+def test_an_impossible_cell_that_is_reached_breaks_its_history(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    everything = Impossible("none can be", COMMANDS_OF, COMMANDS, STATUSES)
+    monkeypatch.setattr(cells, "IMPOSSIBLE", (everything,))
+    assert any("reached though impossible" in told for told in run_history(1).violations)
 
 
 @pytest.mark.parametrize("seed", REPLAYED)
@@ -100,11 +161,11 @@ def test_a_seed_replays_its_history(seed: int) -> None:
 
 def test_the_table_tells_what_faults_struck() -> None:
     totals = Totals()
-    cells = Counter({("ANSWER_LOST", "place", "FILLED"): 3, ("KILL", "cancel", "CANCELED"): 2})
-    totals.add(Outcome(1, ["broken"], Counter(orders=4), cells))
-    totals.add(Outcome(2, [], Counter(orders=2), cells))
+    struck = Counter({("ANSWER_LOST", "place", "FILLED"): 3, ("KILL", "cancel", "CANCELED"): 2})
+    totals.add(Outcome(1, ["broken"], Counter(orders=4), struck))
+    totals.add(Outcome(2, [], Counter(orders=2), struck))
     lines = list(totals.lines())
     assert lines[0].startswith("2 histories, 1 with violations; in each 3.0 orders")
-    assert any(
-        line.split() == ["ANSWER_LOST", "place", *["0", "0", "6", "0", "0", "0"]] for line in lines
-    )
+    row = ["ANSWER_LOST", "place", *["0", "0", "0", "6", "-", "-", "0"]]
+    assert any(line.split() == row for line in lines)
+    assert len(totals.rare()) == len(POSSIBLE)
