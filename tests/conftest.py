@@ -71,6 +71,26 @@ def _rank(item: pytest.Item) -> int:
     return next(folders, len(LONGEST))
 
 
+class _Told:
+    """Prints what tests in other processes told, whose output nobody sees."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._config = config
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        terminal: Any = self._config.pluginmanager.get_plugin("terminalreporter")
+        if report.when != "call" or terminal is None or not hasattr(report, "node"):
+            return
+        for name, text in report.user_properties:
+            if name == "told":
+                terminal.write_line(f"\n{report.nodeid}\n{text}")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Print what other processes tell."""
+    config.pluginmanager.register(_Told(config))
+
+
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node: Any, error: object) -> None:
     """Hear from a worker which servers it had."""

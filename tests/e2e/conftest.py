@@ -18,10 +18,13 @@ def exchange(tmp_path: Path) -> Iterator[MockProcess]:
 
 
 @pytest.fixture
-def tell(capsys: pytest.CaptureFixture[str]) -> Callable[[str], None]:
-    """Print a line of the report, whether output is captured or not."""
+def tell(
+    capsys: pytest.CaptureFixture[str], request: pytest.FixtureRequest
+) -> Callable[[str], None]:
+    """Print a line of the report, whether output is captured or not, or one of several processes tests."""
 
     def write(text: str) -> None:
+        request.node.user_properties.append(("told", text))
         with capsys.disabled():
             sys.stdout.write(f"\n{text}\n")
 

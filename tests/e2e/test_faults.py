@@ -8,6 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tradegw_mock.chaos import FaultKind
@@ -64,15 +65,39 @@ async def play(
                     )
 
             await asyncio.gather(*(of_kind(kind) for kind in kinds))
-            report = [await judge(gateway, exchange, cell) for cell in cells]
+            judged = [await judge(gateway, exchange, cell) for cell in cells]
+    report = [row for row, _ in judged]
     for kind in kinds:
         assert sum(row["hit"] for row in report if row["kind"] == kind) >= wanted, kind
+        doubts = [s for row, doubts in judged if row["kind"] == kind for s in doubts]
+        report.append(whole([row for row in report if row["kind"] == kind], doubts))
     (directory / "faults.json").write_text(json.dumps(report, indent=1), "utf-8")
     tell(table(report) + f"\n{time.monotonic() - started:.0f} s; {directory}/faults.json")
 
 
-async def judge(gateway: Gateway, exchange: MockProcess, cell: Cell) -> dict[str, object]:
-    """Wait until nothing of a cell is in doubt; then its orders and fills are the exchange's, each once."""
+def whole(rows: Sequence[dict[str, Any]], doubts: Sequence[float]) -> dict[str, Any]:
+    """Add the commands of a kind up."""
+    sums = ("sent", "hit", "orders", "never_arrived", "fills", "in_doubt")
+    ended: Counter[str] = Counter()
+    for row in rows:
+        ended += row["ended"]
+    return {
+        "kind": rows[0]["kind"],
+        "command": "all",
+        **{name: sum(row[name] for row in rows) for name in sums},
+        "ended": ended,
+        "p50_s": quantile(doubts, 0.5),
+        "p99_s": quantile(doubts, 0.99),
+    }
+
+
+async def judge(
+    gateway: Gateway, exchange: MockProcess, cell: Cell
+) -> tuple[dict[str, Any], list[float]]:
+    """Wait until nothing of a cell is in doubt; then its orders and fills are the exchange's, each once.
+
+    Returns: What is told of the cell, and for how long each of its commands was in doubt, in seconds.
+    """
     folded, where = Folded(), OrderFilter(accounts=(cell.account,))
     ledger = None
 
@@ -93,7 +118,7 @@ async def judge(gateway: Gateway, exchange: MockProcess, cell: Cell) -> dict[str
     claim = check_claim(orders, ledger)
     assert not any(order.in_doubt for order in orders)
     doubts = (await Doubts.read(gateway, cell.account)).seconds[cell.command]
-    return {
+    row = {
         "kind": cell.kind,
         "command": cell.command,
         "sent": cell.sent,
@@ -106,10 +131,12 @@ async def judge(gateway: Gateway, exchange: MockProcess, cell: Cell) -> dict[str
         "p50_s": quantile(doubts, 0.5),
         "p99_s": quantile(doubts, 0.99),
     }
+    return row, doubts
 
 
-def table(report: Sequence[dict[str, object]]) -> str:
-    """Lay the report out for people."""
+def table(report: Sequence[dict[str, Any]]) -> str:
+    """Lay the report out for people: each command of a kind, and the kind as a whole."""
+    report = sorted(report, key=lambda row: row["kind"])
     head = ("fault", "command", "sent", "hit", "absent", "fills", "in doubt", "p50 s", "p99 s")
     lines = ["{:18} {:8}{:>7}{:>7}{:>7}{:>7}{:>9}{:>8}{:>8}".format(*head)]
     lines += [
