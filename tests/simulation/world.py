@@ -402,14 +402,15 @@ class World:
     def _cancel_for_now(self, account: str, symbol: str, fill_s: float) -> None:
         orders = [
             order
-            for order in self.network.open_orders()
+            for order in self.network.users_orders()
             if (order.account, order.symbol) == (account, symbol)
         ]
         for order in orders:
             self.network.cancel_there(order)
         self.quiet.add((account, symbol))
-        if orders:
-            self.loop.call_at(fill_s, self.network.fill_outside, account, orders[0].order_id)
+        worked = [order for order in orders if not order.is_waiting]
+        if worked:
+            self.loop.call_at(fill_s, self.network.fill_outside, account, worked[0].order_id)
 
     def _conspire(self, at_s: float) -> None:
         """Let an order arrive as late as it may, while something makes it look as if it had not."""
