@@ -7,7 +7,7 @@ when `append` returns. Everything else in `Store` reads, or keeps small facts be
 from __future__ import annotations
 
 import enum
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from decimal import Decimal
@@ -56,6 +56,7 @@ __all__ = [
     "LeaseRow",
     "Leases",
     "Listing",
+    "Notices",
     "OrderFilter",
     "PlaceCommand",
     "Problem",
@@ -346,6 +347,32 @@ class Leases(Protocol):
 
     async def close(self) -> None:
         """Let go of the connection. Safe to call twice."""
+        ...
+
+
+class Notices(Protocol):
+    """What gateways on one store tell each other at once. Hints: any of them may be lost."""
+
+    async def send(self, notes: Sequence[str]) -> None:
+        """Tell everybody who listens, ourselves as well.
+
+        Raises:
+            StoreUnavailable: Nobody may have heard of it.
+        """
+        ...
+
+    def listen(self) -> AsyncGenerator[str | None]:
+        """Yield None once what is told from now on is heard, then what is told.
+
+        What was told between two calls was heard by neither.
+
+        Raises:
+            StoreUnavailable: Nothing is heard any more.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Let go of the connections. Safe to call twice."""
         ...
 
 

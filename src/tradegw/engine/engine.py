@@ -14,11 +14,12 @@ from uuid import UUID, uuid4
 from tradegw.engine.account import Account, AccountState, Meter
 from tradegw.engine.crash import CrashPoint, reach
 from tradegw.engine.fingerprint import fingerprint, fingerprint_order
+from tradegw.engine.halts import ANY_SCOPE, Halts
 from tradegw.engine.hub import Hub
 from tradegw.engine.members import AccountPlan, Member, Members
 from tradegw.engine.outbox import NamedSink, Outbox
 from tradegw.engine.requests import Requests, check_same
-from tradegw.engine.routing import pick_account
+from tradegw.engine.routing import Route, pick_account
 from tradegw.engine.validate import check_fields
 from tradegw.errors import (
     Conflict,
@@ -31,7 +32,6 @@ from tradegw.errors import (
 )
 from tradegw.model import (
     AccountName,
-    ClientOrderId,
     Evidence,
     EvidenceKind,
     ExecType,
@@ -60,8 +60,6 @@ __all__ = ["Engine"]
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
-ANY_SCOPE = "*"
-
 
 class Engine:
     """The engine of one gateway. It lives within an `asyncio.TaskGroup` that its owner keeps."""
@@ -76,11 +74,18 @@ class Engine:
         rng: random.Random,
         meter: Meter,
         sinks: Sequence[NamedSink] = (),
+        routes: Sequence[Route] = (),
     ) -> None:
+        """Make an engine without accounts.
+
+        Args:
+            routes: Every configured account, where other gateways may serve some of them.
+        """
         self.store = store
         self.clock = clock
         self.plugins = plugins
         self.hub = Hub(store)
+        self.halts = Halts(store, self._stop_repeating)
         self._members = Members(
             store=store,
             clock=clock,
@@ -90,10 +95,10 @@ class Engine:
             rng=rng,
             meter=meter,
             sinks=sinks,
-            find_halt=self._find_halt,
+            find_halt=self.halts.find,
+            routes=routes,
         )
         self._requests = Requests(store, group)
-        self._halts: dict[str, Halt] = {}
         # Unbounded, because an event must not be dropped; observers are synchronous, so it drains at once.
         self._observed: asyncio.Queue[OrderEvent] = asyncio.Queue()
         self._is_closing = False
@@ -110,7 +115,7 @@ class Engine:
         Raises:
             StoreError: The store cannot be used.
         """
-        self._halts = {halt.scope: halt for halt in await self.store.list_halts()}
+        await self.halts.read()
         for plan in plans:
             await self._members.add(plan)
 
@@ -155,8 +160,7 @@ class Engine:
         async def run(claim: Claim) -> Order | KeyTaken:
             if self._is_closing:
                 raise Unavailable("the gateway shuts down", reason="SHUTTING_DOWN")
-            routes = [member.plan.route for member in self._members]
-            member = self._members.get(pick_account(new, routes))
+            member = self._members.get(pick_account(new, self._members.routes))
             return await member.carry_out(member.desk.place(new, claim))
 
         return await self._requests.once(scope, key, fingerprint_order(new), "place_order", run)
@@ -420,13 +424,6 @@ class Engine:
             raise NotFound(f"there is no order {order_id}", reason="UNKNOWN_ORDER")
         return order
 
-    async def find_by_client_id(self, account: str, client_order_id: str) -> Order | None:
-        """Return the order that the caller named so, or None."""
-        record = self._members.get(account).account.record
-        return await self.store.find_order_by_client_id(
-            record.account_id, ClientOrderId(client_order_id)
-        )
-
     async def in_doubt(self) -> Sequence[Order]:
         """Return the orders in doubt, as they are remembered."""
         return [o for account in self.accounts for o in account.book if o.in_doubt]
@@ -444,11 +441,9 @@ class Engine:
                 f"scope is *, account:NAME, venue:NAME or symbol:NAME; found {halt.scope!r}",
                 reason="INVALID_FIELD",
             )
-        if kind == "account":
+        if kind == "account" and not self._members.knows(name):
             self._members.get(name)
-        for member in self._members:
-            # Of any scope: the few seconds in which a silence might be ended by asking again are no loss.
-            member.account.stop_repeating()
+        self._stop_repeating()
         digest = fingerprint("halt", {"scope": halt.scope, "cancel_open": cancel_open})
         key = key or uuid4().hex
         claim = Claim(
@@ -461,23 +456,42 @@ class Engine:
         taken = await self.store.put_halt(halt, claim)
         if taken is not None:
             check_same(taken.claim, digest)
-            # An answer to COMMIT that was lost may have kept it from us.
-            self._halts = {known.scope: known for known in await self.store.list_halts()}
+            # An answer to COMMIT that was lost may have kept it from us, or another gateway stored it.
+            await self.halts.read()
         else:
-            self._halts[halt.scope] = halt
-            log.warning("HALT of %s by %s: %s", halt.scope, halt.by, halt.why)
+            self.halts.put(halt)
         if cancel_open:
             # What passed its checks before the halt is cancelled as well.
             await asyncio.gather(*(m.desk.until_stored() for m in self._members))
             # Also when it was asked before: whoever asks again may not have heard that all is cancelled.
-            await self._cancel_all(
-                account=AccountName(name) if kind == "account" else None,
-                venue=name if kind == "venue" else None,
-                symbol=name if kind == "symbol" else None,
-                side=None,
-                key=_derived(key, "cancel"),
-            )
-        return self._halts.get(halt.scope, halt)
+            await self._cancel_halted(kind, name, _derived(key, "cancel"))
+        return self.halts.get(halt.scope) or halt
+
+    async def _cancel_halted(self, kind: str, name: str, key: str) -> None:
+        """Cancel in a halt's scope, account by account: other gateways, with the same key, cancel theirs."""
+        answers = await asyncio.gather(
+            *(
+                self._cancel_all(
+                    account=member.account.account,
+                    venue=None,
+                    symbol=name if kind == "symbol" else None,
+                    side=None,
+                    key=key,
+                )
+                for member in self._members
+                if (kind != "account" or member.account.account == name)
+                and (kind != "venue" or member.account.record.venue == name)
+            ),
+            return_exceptions=True,
+        )
+        for answer in answers:
+            if isinstance(answer, BaseException):
+                raise answer
+
+    def _stop_repeating(self) -> None:
+        for member in self._members:
+            # Of any scope: the few seconds in which a silence might be ended by asking again are no loss.
+            member.account.stop_repeating()
 
     async def resume(self, scope: str, *, by: str, key: str | None) -> None:
         """Lift a halt; see `Gateway.resume`."""
@@ -492,25 +506,14 @@ class Engine:
         known = await self.store.find_claim(claim.scope, claim.idempotency_key)
         if known is not None:
             check_same(known, digest)
+            # It may have been lifted by another gateway.
+            await self.halts.read()
             return
-        if scope not in self._halts:
+        if self.halts.get(scope) is None:
             raise NotFound(f"there is no halt of {scope}", reason="UNKNOWN_HALT")
         await self.store.delete_halt(scope, claim)
-        self._halts.pop(scope, None)
+        self.halts.drop(scope)
         log.warning("RESUME of %s by %s", scope, by)
-
-    @property
-    def halts(self) -> Sequence[Halt]:
-        """The halts in force."""
-        return tuple(self._halts.values())
-
-    def _find_halt(self, account: AccountName, venue: str, symbol: str) -> Halt | None:
-        if not self._halts:
-            return None
-        for scope in (ANY_SCOPE, f"account:{account}", f"venue:{venue}", f"symbol:{symbol}"):
-            if scope in self._halts:
-                return self._halts[scope]
-        return None
 
     async def see_through(self, work: Coroutine[Any, Any, T]) -> T:
         """Do work in a task of the engine, which a shut-down waits for like for any request."""

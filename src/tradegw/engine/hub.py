@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 
@@ -56,7 +56,7 @@ class Hub:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._rings: dict[AccountName, _Ring] = {}
-        self._waiting: set[asyncio.Future[None]] = set()
+        self._waiting: dict[asyncio.Future[None], Collection[AccountName]] = {}
         self._is_closed = False
         store.subscribe(self._publish)
 
@@ -77,6 +77,15 @@ class Hub:
         """Return the number of the last committed event."""
         return self._rings[account].head
 
+    def has_account(self, account: AccountName) -> bool:
+        """Whether an account was ever added."""
+        return account in self._rings
+
+    @property
+    def awaited(self) -> frozenset[AccountName]:
+        """The accounts whose next event some reader waits for."""
+        return frozenset(name for accounts in self._waiting.values() for name in accounts)
+
     def close(self) -> None:
         """End every stream, after what it has read."""
         self._is_closed = True
@@ -88,8 +97,10 @@ class Hub:
             ring = self._rings.get(event.account)
             if ring is None:
                 continue
+            if event.seq <= ring.head:
+                # `advance` was told of it first, by whoever looked into the store.
+                continue
             if event.seq != ring.head + 1:
-                assert event.seq > ring.head, f"{event.account}: {event.seq} after {ring.head}"
                 ring.events.clear()
             ring.head = event.seq
             ring.events.append(event)
@@ -187,11 +198,11 @@ class Hub:
             if self._is_closed:
                 return False
             waiting: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            self._waiting.add(waiting)
+            self._waiting[waiting] = position.keys()
             try:
                 await waiting
             finally:
-                self._waiting.discard(waiting)
+                self._waiting.pop(waiting, None)
 
     async def _next(self, account: AccountName, after: int) -> Sequence[OrderEvent]:
         ring = self._rings[account]

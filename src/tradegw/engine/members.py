@@ -106,7 +106,13 @@ class Members:
         meter: Meter,
         sinks: Sequence[NamedSink],
         find_halt: Callable[[AccountName, str, str], Halt | None],
+        routes: Sequence[Route] = (),
     ) -> None:
+        """Serve none yet.
+
+        Args:
+            routes: Every configured account, where other gateways may serve some of them.
+        """
         self._store = store
         self._clock = clock
         self._plugins = plugins
@@ -116,6 +122,7 @@ class Members:
         self._meter = meter
         self._sinks = tuple(sinks)
         self._find_halt = find_halt
+        self._configured = {route.account: route for route in routes}
         self._all: dict[AccountName, Member] = {}
         self._opening: set[AccountName] = set()
         self._traffic: dict[str, Traffic] = {}
@@ -123,6 +130,19 @@ class Members:
 
     def __iter__(self) -> Iterator[Member]:
         return iter(tuple(self._all.values()))
+
+    @property
+    def routes(self) -> Sequence[Route]:
+        """Where orders may go. Not hanging on who is asked: what others serve is among them."""
+        if not self._configured:
+            return [member.plan.route for member in self]
+        return tuple(
+            {**self._configured, **{n: m.plan.route for n, m in self._all.items()}}.values()
+        )
+
+    def knows(self, name: str) -> bool:
+        """Whether an account is served here, or may be by another gateway."""
+        return name in self._all or name in self._configured
 
     async def add(self, plan: AccountPlan) -> None:
         """Begin to serve an account; the others are not disturbed.
@@ -279,9 +299,14 @@ class Members:
 
         Raises:
             NotFound: There is none of that name.
+            Unavailable: Another gateway serves it, or none; reason `NOT_HOLDER`.
         """
         member = self._all.get(AccountName(name))
         if member is None:
+            if name in self._configured:
+                raise Unavailable(
+                    f"account {name} is not served by this gateway now", reason="NOT_HOLDER"
+                )
             known = ", ".join(sorted(self._all)) or "none"
             raise NotFound(
                 f"there is no account {name!r}; there are {known}", reason="UNKNOWN_ACCOUNT"

@@ -122,9 +122,12 @@ class AccountStatus:
     """Whether an account takes orders.
 
     Attributes:
-        state: `STARTING RECONCILING READY STOPPED`; only `READY` takes new orders.
+        state: `STARTING RECONCILING READY STOPPED CLOSING`, or `ELSEWHERE` when another gateway serves it, or
+            none does, and nobody tells more; only `READY` takes new orders.
         why: What it waits for, when it is not ready.
+        open_orders, in_doubt: 0 where the state is `ELSEWHERE`: unknown.
         head_seq: Number of the last event in its stream.
+        holder: Address of the gateway that serves it; empty when that is the one that was asked, or none.
     """
 
     account: AccountName
@@ -135,6 +138,7 @@ class AccountStatus:
     open_orders: int
     in_doubt: int
     head_seq: int
+    holder: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

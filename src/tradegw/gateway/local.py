@@ -53,13 +53,13 @@ from tradegw.model import (
     VenueOrderId,
     plain,
 )
-from tradegw.ports import EventFilter
+from tradegw.ports import AccountRecord, EventFilter
 
 if TYPE_CHECKING:
     from tradegw.engine.account import Account
     from tradegw.engine.engine import Engine
 
-__all__ = ["LocalGateway"]
+__all__ = ["PAGE_MAX", "LocalGateway", "check_given_key", "one_order"]
 
 log = logging.getLogger(__name__)
 
@@ -108,7 +108,7 @@ class LocalGateway:
         self, order: NewOrder | None = None, /, **fields: Unpack[NewOrderFields]
     ) -> Order:
         """Place one order, once; see `Gateway.place_order`."""
-        return await self.engine.place_order(_one_order(order, fields))
+        return await self.engine.place_order(one_order(order, fields))
 
     async def place_orders(self, orders: Sequence[NewOrder]) -> Sequence[Order | TradegwError]:
         """Place several orders; see `Gateway.place_orders`."""
@@ -123,22 +123,25 @@ class LocalGateway:
         idempotency_key: str | None = None,
     ) -> Order:
         """Cancel an order; see `Gateway.cancel_order`."""
-        _check_key(idempotency_key)
+        check_given_key(idempotency_key)
         engine = self.engine
         if order_id is not None:
             order = await self.get_order(order_id)
         elif account is not None and client_order_id is not None:
-            found = await engine.find_by_client_id(account, client_order_id)
-            if found is None:
-                raise NotFound(
-                    f"account {account} has no order {client_order_id!r}", reason="UNKNOWN_ORDER"
-                )
-            order = found
+            order = await self._by_client_id(account, client_order_id)
         else:
             raise InvalidOrder(
                 "give order_id, or account and client_order_id", reason="INVALID_FIELD"
             )
         return await engine.cancel_order(order, idempotency_key)
+
+    async def _by_client_id(self, account: str, client_order_id: str) -> Order:
+        found = await self.find_order(account=account, client_order_id=client_order_id)
+        if found is None:
+            raise NotFound(
+                f"account {account} has no order {client_order_id!r}", reason="UNKNOWN_ORDER"
+            )
+        return found
 
     async def cancel_all_orders(
         self,
@@ -149,7 +152,7 @@ class LocalGateway:
         idempotency_key: str | None = None,
     ) -> Sequence[Order]:
         """Cancel our open orders that match; see `Gateway.cancel_all_orders`."""
-        _check_key(idempotency_key)
+        check_given_key(idempotency_key)
         return await self.engine.cancel_all(
             account=None if account is None else AccountName(account),
             symbol=symbol,
@@ -167,7 +170,7 @@ class LocalGateway:
         idempotency_key: str | None = None,
     ) -> Order:
         """Give an order other terms; see `Gateway.replace_order`."""
-        _check_key(idempotency_key)
+        check_given_key(idempotency_key)
         terms = parse_terms(order_qty, price, trigger_price)
         order = await self.get_order(order_id)
         return await self.engine.replace_order(order, terms, idempotency_key)
@@ -184,17 +187,15 @@ class LocalGateway:
         venue_order_id: VenueOrderId | str | None = None,
     ) -> Order | None:
         """Return the order of that name, or None; see `Gateway.find_order`."""
-        engine = self.engine
         if (client_order_id is None) == (venue_order_id is None):
             raise InvalidOrder(
                 "give exactly one of client_order_id and venue_order_id", reason="INVALID_FIELD"
             )
+        account_id = (await self._record(account)).account_id
+        store = self.engine.store
         if client_order_id is not None:
-            return await engine.find_by_client_id(account, client_order_id)
-        record = engine.account(account).record
-        known = await engine.store.find_known(
-            record.account_id, venue_order_id=VenueOrderId(str(venue_order_id))
-        )
+            return await store.find_order_by_client_id(account_id, ClientOrderId(client_order_id))
+        known = await store.find_known(account_id, venue_order_id=VenueOrderId(str(venue_order_id)))
         return None if known is None else known.order
 
     async def resolve(
@@ -207,7 +208,7 @@ class LocalGateway:
         idempotency_key: str | None = None,
     ) -> Order:
         """Decide an order in doubt by hand; see `Gateway.resolve`."""
-        _check_key(idempotency_key)
+        check_given_key(idempotency_key)
         try:
             status = OrdStatus.of(outcome)
         except ValueError as e:
@@ -226,7 +227,7 @@ class LocalGateway:
         idempotency_key: str | None = None,
     ) -> Sequence[Order]:
         """Make open orders at the venue ours; see `Gateway.adopt`."""
-        _check_key(idempotency_key)
+        check_given_key(idempotency_key)
         return await self.engine.adopt(
             account,
             [VenueOrderId(name) for name in venue_order_ids],
@@ -239,8 +240,29 @@ class LocalGateway:
         self, account: str, symbol: str, *, idempotency_key: str | None = None
     ) -> Order | None:
         """Close a position; see `Gateway.close_position`."""
-        _check_key(idempotency_key)
+        check_given_key(idempotency_key)
         return await self.engine.close_position(account, symbol, idempotency_key)
+
+    # --- accounts -------------------------------------------------------------------------------
+
+    def _names(self) -> Sequence[AccountName]:
+        """Return the accounts that can be asked about."""
+        return [account.account for account in self.engine.accounts]
+
+    async def _record(self, account: str) -> AccountRecord:
+        """Return what is stored of an account.
+
+        Raises:
+            NotFound: There is none of that name.
+        """
+        return self.engine.account(account).record
+
+    def _held(self, name: AccountName) -> Account | None:
+        """Return an account that this process serves, or None."""
+        return next((one for one in self.engine.accounts if one.account == name), None)
+
+    async def _read_heads(self, names: Sequence[AccountName]) -> None:
+        """Have the hub know where these streams end. It does, of accounts that this process serves."""
 
     # --- lists ----------------------------------------------------------------------------------
 
@@ -285,16 +307,18 @@ class LocalGateway:
 
     async def list_balances(self, account: str) -> Sequence[Balance]:
         """Return the balances as the venue last reported them."""
-        held = self.engine.account(account)
-        if held.venue is None and not held.balances:
-            return await self.engine.store.list_balances(held.record.account_id)
+        record = await self._record(account)
+        held = self._held(record.account)
+        if held is None or (held.venue is None and not held.balances):
+            return await self.engine.store.list_balances(record.account_id)
         return sorted(held.balances.values(), key=lambda balance: balance.asset)
 
     async def list_positions(self, account: str) -> Sequence[Position]:
         """Return the positions as the venue last reported them."""
-        held = self.engine.account(account)
-        if held.venue is None and not held.positions:
-            return await self.engine.store.list_positions(held.record.account_id)
+        record = await self._record(account)
+        held = self._held(record.account)
+        if held is None or (held.venue is None and not held.positions):
+            return await self.engine.store.list_positions(record.account_id)
         # One that is gone without a fill is shown as well: it is what somebody should look at.
         shown = {s: p for s, p in held.positions.items() if p.qty or s in held.unexplained}
         for symbol, qty in held.unexplained.items():
@@ -303,6 +327,10 @@ class LocalGateway:
             )
             shown[symbol] = replace(position, unexplained_qty=qty)
         return [shown[symbol] for symbol in sorted(shown)]
+
+    async def list_held(self) -> Sequence[VenueInfo]:
+        """Return the states of the accounts that this process serves, from memory."""
+        return await self.list_venues()
 
     async def list_venues(self) -> Sequence[VenueInfo]:
         """Return the configured venues with their accounts' states."""
@@ -366,7 +394,7 @@ class LocalGateway:
     ) -> AsyncIterator[StreamBatch]:
         """Yield order events; see `Gateway.stream_orders`."""
         engine = self.engine
-        names, position = self._stream_start(accounts, after)
+        names, position = await self._stream_start(accounts, after)
         previous = dict(position)
         async for part in engine.hub.read(names, position):
             items: list[OrderItem] = []
@@ -399,7 +427,7 @@ class LocalGateway:
     ) -> AsyncIterator[StreamBatch]:
         """Yield fills; see `Gateway.stream_fills`."""
         engine = self.engine
-        names, position = self._stream_start(accounts, after)
+        names, position = await self._stream_start(accounts, after)
         previous = dict(position)
         async for part in engine.hub.read_fills(names, position):
             items: list[FillItem] = []
@@ -423,22 +451,22 @@ class LocalGateway:
                 position=_moved(position, part.account),
             )
 
-    def _stream_start(
+    async def _stream_start(
         self, accounts: Sequence[str] | None, after: Mapping[str, int] | None
     ) -> tuple[list[AccountName], dict[AccountName, int]]:
-        engine = self.engine
         names = (
-            [a.account for a in engine.accounts]
+            list(self._names())
             if accounts is None
-            else [engine.account(name).account for name in accounts]
+            else [(await self._record(name)).account for name in accounts]
         )
         begin = dict(after or {})
         for name in begin:
-            engine.account(name)
+            await self._record(name)
+        await self._read_heads(names)
         position = {name: begin.get(name, 0) for name in names}
         for name, seq in position.items():
             if seq == -1:
-                position[name] = engine.hub.head(name)
+                position[name] = self.engine.hub.head(name)
         return names, position
 
     @asynccontextmanager
@@ -465,7 +493,7 @@ class LocalGateway:
         idempotency_key: str | None = None,
     ) -> Halt:
         """Refuse new orders from now on; see `Gateway.halt`."""
-        _check_key(idempotency_key)
+        check_given_key(idempotency_key)
         engine = self.engine
         halt = Halt(scope=scope, why=why, by=by, since_ns=engine.clock.time_ns())
         return await engine.halt(halt, cancel_open=cancel_open, key=idempotency_key)
@@ -474,12 +502,12 @@ class LocalGateway:
         self, *, scope: str = "*", by: str, idempotency_key: str | None = None
     ) -> None:
         """Lift a halt; see `Gateway.resume`."""
-        _check_key(idempotency_key)
+        check_given_key(idempotency_key)
         await self.engine.resume(scope, by=by, key=idempotency_key)
 
     async def list_halts(self) -> Sequence[Halt]:
         """Return the halts in force."""
-        return self.engine.halts
+        return self.engine.halts.all
 
     # --- operations -----------------------------------------------------------------------------
 
@@ -606,7 +634,8 @@ class LocalSession:
                 return
 
 
-def _one_order(order: NewOrder | None, fields: NewOrderFields) -> NewOrder:
+def one_order(order: NewOrder | None, fields: NewOrderFields) -> NewOrder:
+    """Return the order that was given in either way."""
     if order is None:
         values: Mapping[str, Any] = fields  # pyright: ignore[reportAssignmentType]
         return new_order(values)
@@ -626,7 +655,8 @@ def _uuid(order_id: OrderId | UUID | str) -> OrderId:
         ) from e
 
 
-def _check_key(key: str | None) -> None:
+def check_given_key(key: str | None) -> None:
+    """Refuse a key that cannot be one."""
     if key is not None:
         check_key(key, "idempotency_key")
 

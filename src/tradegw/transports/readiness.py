@@ -28,8 +28,8 @@ class Operations(Protocol):
         """
         ...
 
-    async def list_venues(self) -> Sequence[VenueInfo]:
-        """Return the venues with the states of their accounts, from memory.
+    async def list_held(self) -> Sequence[VenueInfo]:
+        """Return the venues with the states of the accounts that this process serves, from memory.
 
         Raises:
             TradegwError: There are none yet: the store has not been opened.
@@ -84,7 +84,7 @@ async def check(operations: Operations) -> Readiness:
         why = f"{type(e).__name__}: {e}"[:500]
     took = time.perf_counter() - started
     try:
-        venues = await operations.list_venues()
+        venues = await operations.list_held()
     except TradegwError as e:
         # Without a store nobody knows the accounts; the store's own line says so in most cases.
         venues, why = (), why or str(e)

@@ -46,7 +46,7 @@ async def test_a_halt_in_mid_flow_cancels_what_is_ours_and_lets_nothing_more_out
     storing = [bench.later(bench.place()) for _ in range(10)]
     await bench.clock.until(lambda: list(bench.engine._members) and _storing(bench) >= 10, step_s=0)
     halting = bench.later(bench.gateway.halt(why="w", by="b", cancel_open=True))
-    await bench.clock.until(lambda: bench.engine.halts, step_s=0)
+    await bench.clock.until(lambda: bench.engine.halts.all, step_s=0)
     refused = await bench.place()
     assert refused.reason == "HALTED"
     assert not halting.done(), "what is being stored is waited for"

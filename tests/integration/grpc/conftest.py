@@ -273,6 +273,9 @@ class FakeGateway:
     def list_outboxes(self) -> Sequence[OutboxStatus]:
         return ()
 
+    async def list_held(self) -> Sequence[VenueInfo]:
+        return await self.list_venues()
+
     async def list_venues(self) -> Sequence[VenueInfo]:
         status = AccountStatus(
             account=PAPER,

@@ -39,7 +39,7 @@ class Operations:
     def list_outboxes(self) -> Sequence[OutboxStatus]:
         return ()
 
-    async def list_venues(self) -> Sequence[VenueInfo]:
+    async def list_held(self) -> Sequence[VenueInfo]:
         if self.venues_error is not None:
             raise self.venues_error
         return [

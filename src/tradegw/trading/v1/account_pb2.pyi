@@ -193,6 +193,7 @@ class AccountStatus(_message.Message):
     OPEN_ORDERS_FIELD_NUMBER: _builtins.int
     IN_DOUBT_FIELD_NUMBER: _builtins.int
     HEAD_SEQ_FIELD_NUMBER: _builtins.int
+    HOLDER_FIELD_NUMBER: _builtins.int
     account: _builtins.str
     """Its name. column: account.account."""
     venue: _builtins.str
@@ -209,6 +210,10 @@ class AccountStatus(_message.Message):
     """How many of its orders have a command in doubt. Counted from orders.in_doubt."""
     head_seq: _builtins.int
     """Number of the last event in its stream; 0 when there is none. column: order_event.seq."""
+    holder: _builtins.str
+    """Address of the gateway that serves it, where several share a store; empty when that is the one that was
+    asked, or none. column: lease.address.
+    """
     def __init__(
         self,
         *,
@@ -220,10 +225,11 @@ class AccountStatus(_message.Message):
         open_orders: _builtins.int = ...,
         in_doubt: _builtins.int = ...,
         head_seq: _builtins.int = ...,
+        holder: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["account", b"account", "head_seq", b"head_seq", "in_doubt", b"in_doubt", "open_orders", b"open_orders", "plugin", b"plugin", "state", b"state", "venue", b"venue", "why", b"why"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account", b"account", "head_seq", b"head_seq", "holder", b"holder", "in_doubt", b"in_doubt", "open_orders", b"open_orders", "plugin", b"plugin", "state", b"state", "venue", b"venue", "why", b"why"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -496,6 +496,10 @@ class _AccountStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_AccountS
     """It takes orders."""
     ACCOUNT_STATE_STOPPED: _AccountState.ValueType  # 4
     """It takes none until the cause is gone."""
+    ACCOUNT_STATE_CLOSING: _AccountState.ValueType  # 5
+    """Its gateway shuts down: cancels only."""
+    ACCOUNT_STATE_ELSEWHERE: _AccountState.ValueType  # 6
+    """Another gateway serves it and does not tell how it stands, or none serves it."""
 
 class AccountState(_AccountState, metaclass=_AccountStateEnumTypeWrapper):
     """Whether an account takes orders."""
@@ -510,4 +514,8 @@ ACCOUNT_STATE_READY: AccountState.ValueType  # 3
 """It takes orders."""
 ACCOUNT_STATE_STOPPED: AccountState.ValueType  # 4
 """It takes none until the cause is gone."""
+ACCOUNT_STATE_CLOSING: AccountState.ValueType  # 5
+"""Its gateway shuts down: cancels only."""
+ACCOUNT_STATE_ELSEWHERE: AccountState.ValueType  # 6
+"""Another gateway serves it and does not tell how it stands, or none serves it."""
 Global___AccountState: _TypeAlias = AccountState  # noqa: Y015

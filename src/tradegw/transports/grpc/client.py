@@ -71,7 +71,7 @@ __all__ = ["RemoteGateway", "connect"]
 
 MessageT = TypeVar("MessageT")
 
-_OPTIONS: Final = (
+OPTIONS: Final = (
     # The server's answers are bounded by pages, but for lists of instruments and of cancelled orders.
     ("grpc.max_receive_message_length", 64 * 1024 * 1024),
     ("grpc.max_send_message_length", -1),
@@ -115,7 +115,7 @@ class RemoteGateway:
         self.target = target
         self._timeout_s = timeout_s
         self._is_closed = False
-        self._channel = grpc.aio.insecure_channel(target, options=_OPTIONS)
+        self._channel = grpc.aio.insecure_channel(target, options=OPTIONS)
         self._trading = trading_gateway_pb2_grpc.TradingGatewayStub(self._channel)
         self._admin = admin_pb2_grpc.AdminStub(self._channel)
 

@@ -599,6 +599,7 @@ def write_account(account: AccountStatus) -> account_pb2.AccountStatus:
         open_orders=account.open_orders,
         in_doubt=account.in_doubt,
         head_seq=account.head_seq,
+        holder=account.holder,
     )
 
 
@@ -638,4 +639,5 @@ def _read_account(message: account_pb2.AccountStatus) -> AccountStatus:
         open_orders=message.open_orders,
         in_doubt=message.in_doubt,
         head_seq=message.head_seq,
+        holder=message.holder,
     )

@@ -50,6 +50,7 @@ from tradegw.trading.v1.trading_gateway_pb2 import Error
 
 __all__ = [
     "DOMAIN",
+    "FORWARDED",
     "REQUEST_ID",
     "Failure",
     "SessionOver",
@@ -60,6 +61,9 @@ __all__ = [
 
 DOMAIN: Final = "tradegw"
 REQUEST_ID: Final = "x-request-id"
+FORWARDED: Final = "x-tradegw-forwarded"
+"""Marks what one gateway asks another on the same store: it is answered there or not at all."""
+
 DETAILS: Final = "grpc-status-details-bin"
 
 # All of a call's trailing metadata must stay well below 8 KiB, or peers drop it; the text stands there twice.

@@ -22,7 +22,7 @@ from google.protobuf.message import DecodeError, Message
 
 from tradegw.errors import InvalidOrder
 from tradegw.gateway import REQUEST, Request
-from tradegw.transports.grpc.errors import REQUEST_ID, Failure, describe
+from tradegw.transports.grpc.errors import FORWARDED, REQUEST_ID, Failure, describe
 from tradegw.transports.grpc.figures import Observe
 
 __all__ = ["Context", "Interceptor", "Interrupted", "Unreadable"]
@@ -241,6 +241,7 @@ def _identify(context: Context) -> tuple[Request, bool]:
     """Return who asks, and whether the caller named the request itself."""
     request_id = ""
     trace_id = ""
+    is_forwarded = False
     for key, value in cast("Any", context.invocation_metadata() or ()):
         if key == REQUEST_ID:
             if isinstance(value, str) and _REQUEST_ID.fullmatch(value):
@@ -248,6 +249,9 @@ def _identify(context: Context) -> tuple[Request, bool]:
         elif key == "traceparent":
             found = _TRACEPARENT.fullmatch(value) if isinstance(value, str) else None
             trace_id = found[1] if found else ""
-    if request_id:
-        return Request(request_id=request_id, trace_id=trace_id), True
-    return Request(request_id=str(uuid4()), trace_id=trace_id), False
+        elif key == FORWARDED:
+            is_forwarded = True
+    asked = Request(
+        request_id=request_id or str(uuid4()), trace_id=trace_id, is_forwarded=is_forwarded
+    )
+    return asked, bool(request_id)

@@ -20,12 +20,15 @@ from tradegw.errors import (
 )
 from tradegw.transports.grpc.errors import SessionOver, read_status
 
-__all__ = ["Attempts", "Lost", "pause_s", "repeat", "translate"]
+__all__ = ["OUTCOME_UNKNOWN", "Attempts", "Lost", "pause_s", "repeat", "translate"]
 
 T = TypeVar("T")
 
 _PAUSE_FIRST_S: Final = 0.02
 _PAUSE_MAX_S: Final = 1.0
+
+OUTCOME_UNKNOWN: Final = "OUTCOME_UNKNOWN"
+"""The reason of an `Unavailable` after which the request may be stored."""
 
 # Nobody of ours said these: the connection broke, or gRPC did.
 _BROKEN: Final = {
@@ -99,6 +102,9 @@ class Attempts:
             self._is_outcome_unknown = self._is_outcome_unknown or self.key is not None
         elif not isinstance(error, Unavailable):
             raise error
+        elif error.reason == OUTCOME_UNKNOWN:
+            # Said by a gateway that asked another one.
+            self._is_outcome_unknown = self._is_outcome_unknown or self.key is not None
         pause = pause_s(self._count)
         self._count += 1
         if pause >= self.left_s:
@@ -113,7 +119,7 @@ class Attempts:
             return Unavailable(
                 f"{spent}: whether it was stored is unknown; ask again with idempotency key "
                 f"{self.key!r}. Last: {error}",
-                reason="OUTCOME_UNKNOWN",
+                reason=OUTCOME_UNKNOWN,
             )
         reason = error.reason if isinstance(error, TradegwError) else None
         stored = "" if self.key is None else f" Nothing was stored; the key was {self.key!r}."

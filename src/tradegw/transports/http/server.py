@@ -187,7 +187,7 @@ class _Views:
     async def count_orders(self, request: Request) -> Response:
         """Count the stored orders."""
         by_status = await self._operations.count_orders()
-        venues = await self._operations.list_venues()
+        venues = await self._operations.list_held()
         return JSONResponse(
             {
                 "count": sum(by_status.values()),
