@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
@@ -261,6 +261,10 @@ class LocalGateway:
         """Return an account that this process serves, or None."""
         return next((one for one in self.engine.accounts if one.account == name), None)
 
+    def is_held(self, name: AccountName) -> bool:
+        """Whether this process serves an account."""
+        return self._held(name) is not None
+
     async def _read_heads(self, names: Sequence[AccountName]) -> None:
         """Have the hub know where these streams end. It does, of accounts that this process serves."""
 
@@ -474,7 +478,7 @@ class LocalGateway:
         self, *, cancel_on_disconnect: bool = False, lease_s: float | None = None
     ) -> AsyncGenerator[LocalSession]:
         """Open a session; see `Gateway.session`. A lease means nothing within one process."""
-        session = LocalSession(self)
+        session = LocalSession(self, is_remembering=cancel_on_disconnect)
         try:
             yield session
         finally:
@@ -528,10 +532,16 @@ class LocalGateway:
 
 
 class LocalSession:
-    """A session within the process: it knows which orders are its own."""
+    """A session within the process: it knows which orders are its own.
 
-    def __init__(self, gateway: LocalGateway) -> None:
+    Args:
+        is_remembering: Whether they are to be cancelled at its end.
+    """
+
+    def __init__(self, gateway: LocalGateway, *, is_remembering: bool) -> None:
         self._gateway = gateway
+        self._is_remembering = is_remembering
+        self._forgetting: asyncio.Task[None] | None = None
         self._orders: dict[OrderId, AccountName] = {}
         self._prune_at = _PRUNE_FIRST
         self._placing: set[asyncio.Task[Order]] = set()
@@ -578,12 +588,14 @@ class LocalSession:
 
     def _note(self, order: Order) -> None:
         """Remember an order of this session while it is open."""
-        if not order.is_open:
+        if not order.is_open or not self._is_remembering:
             return
         self._orders[order.order_id] = order.account
         if len(self._orders) >= self._prune_at:
             self._orders = {i: name for i, name in self._orders.items() if self._is_open(i, name)}
             self._prune_at = max(_PRUNE_FIRST, 2 * len(self._orders))
+            if self._forgetting is None or self._forgetting.done():
+                self._forgetting = asyncio.create_task(self._forget_closed())
 
     def _is_open(self, order_id: OrderId, name: AccountName) -> bool:
         try:
@@ -592,6 +604,16 @@ class LocalSession:
             return True
         # A failed store may have made it forget.
         return account.failed.is_set() or account.book.find(order_id) is not None
+
+    async def _forget_closed(self) -> None:
+        """Forget what is closed and served by another gateway: of those no book here tells."""
+        with suppress(TradegwError, UsageError):
+            for order_id, name in tuple(self._orders.items()):
+                if self._gateway.is_held(name):
+                    continue
+                if not (await self._gateway.get_order(order_id)).is_open:
+                    self._orders.pop(order_id, None)
+        self._prune_at = max(_PRUNE_FIRST, 2 * len(self._orders))
 
     async def cancel_open(self) -> None:
         """Cancel what this session placed and is still open; nobody else's.
@@ -608,6 +630,8 @@ class LocalSession:
 
     async def _cancel_open(self, engine: Engine) -> None:
         # What is open at once, while the venue has yet to answer for the others.
+        if self._forgetting is not None:
+            self._forgetting.cancel()
         while self._orders or self._placing:
             orders, self._orders = tuple(self._orders), {}
             await asyncio.gather(*(self._cancel_surely(engine, i) for i in orders))
