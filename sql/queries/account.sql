@@ -5,6 +5,7 @@ ON CONFLICT (venue) DO UPDATE SET plugin = excluded.plugin WHERE excluded.plugin
 
 -- name: put_account :exec
 -- Store an account, or update the one of that name, which keeps its id and its first time.
+-- What is empty changes nothing: of two gateways that store a new one, one may have bound it already.
 INSERT INTO account (
     account_id, account, venue, venue_account_id, environment, instance_id, created_time_ns
 )
@@ -13,9 +14,9 @@ VALUES (
 )
 ON CONFLICT (account) DO UPDATE SET
     venue = excluded.venue,
-    venue_account_id = excluded.venue_account_id,
-    environment = excluded.environment,
-    instance_id = excluded.instance_id;
+    venue_account_id = coalesce(nullif(excluded.venue_account_id, ''), account.venue_account_id),
+    environment = coalesce(nullif(excluded.environment, ''), account.environment),
+    instance_id = coalesce(nullif(excluded.instance_id, ''), account.instance_id);
 
 -- name: list_accounts :many
 -- Every account, in the order of their names.

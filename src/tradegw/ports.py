@@ -292,7 +292,8 @@ class LeaseRow:
 
     Attributes:
         by: Who holds it, or held it last. Its `holder` is empty once it was released.
-        requests_expire: Whether the account's venue refuses old requests.
+        requests_expire: Whether nothing that was sent under the token outlives its time: the venue refuses
+            old requests, or none was sent yet.
         is_expired: By the store's clock, when it was read.
     """
 
@@ -319,7 +320,8 @@ class Leases(Protocol):
     ) -> LeaseRow:
         """Return the lease: ours under a new token if it was free, else as it stands.
 
-        What the old holder was writing is stored, or never will be, when this returns.
+        What the old holder was writing is stored, or never will be, when this returns. Send nothing before
+        `renew` has said what the venue does with old requests.
 
         Args:
             may_take: Whether a lease that is there is free. Asked again while nobody else can change it.
@@ -337,12 +339,25 @@ class Leases(Protocol):
         """Prolong leases by their tokens. Returns those that are ours still; the others are lost for good.
 
         Args:
-            requests_expire: Accounts of which it is known that their venues refuse old requests.
+            requests_expire: Those accounts of which old requests are refused by their venues, or for which
+                none was sent yet.
         """
         ...
 
     async def release(self, held: Mapping[AccountId, int]) -> None:
         """Give leases back: nothing of theirs is under way, and nothing will be sent."""
+        ...
+
+    async def list(self, account_ids: Sequence[AccountId]) -> Sequence[LeaseRow]:
+        """Return the leases of accounts as they stand; of those that never had one, nothing."""
+        ...
+
+    async def release_expired(self, row: LeaseRow) -> bool:
+        """Give back in its holder's name a lease that has expired: somebody says that the holder is gone.
+
+        Returns:
+            Whether it was done. Not if the lease was prolonged or changed hands since it was read.
+        """
         ...
 
     async def close(self) -> None:

@@ -1,7 +1,8 @@
-"""Named places at which a test kills the process.
+"""Named places at which a test kills the process, or stops it.
 
-`TRADEGW_CRASH_AT=NAME:n` sends SIGKILL to this process when the place is reached for the n-th time.
-Without the variable a place costs one comparison.
+`TRADEGW_CRASH_AT=NAME:n` sends SIGKILL to this process when the place is reached for the n-th time;
+`TRADEGW_STOP_AT=NAME:n` sends SIGSTOP instead, and whoever sends SIGCONT has it go on from there.
+Without the variables a place costs two comparisons.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ class CrashPoint(StrEnum):
     """The intent is durable, no byte has left."""
     COMMAND_JOURNALED_UNSENT = "COMMAND_JOURNALED_UNSENT"
     """That a cancel or replace is asked is durable, no byte of it has left."""
+    CHECKED_UNSENT = "CHECKED_UNSENT"
+    """Nothing forbids a request, nothing more is asked, and no byte of it has left."""
     SENT_UNANSWERED = "SENT_UNANSWERED"
     """The request is on its way, the answer has not been read."""
     ANSWERED_UNJOURNALED = "ANSWERED_UNJOURNALED"
@@ -95,7 +98,7 @@ class CrashPoint(StrEnum):
 
 
 class _Armed:
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, variable: str = "TRADEGW_CRASH_AT") -> None:
         name, _, count = text.partition(":")
         try:
             self.point = CrashPoint(name)
@@ -103,29 +106,51 @@ class _Armed:
         except ValueError:
             known = ", ".join(CrashPoint)
             raise ConfigError(
-                f"TRADEGW_CRASH_AT is NAME:n with a name of {known}; found {text!r}"
+                f"{variable} is NAME:n with a name of {known}; found {text!r}"
             ) from None
+
+    def is_now(self, point: CrashPoint) -> bool:
+        """Whether this is the place, and has been reached as often as was told."""
+        if self.point is not point:
+            return False
+        self.left -= 1
+        return self.left <= 0
 
 
 _armed = _Armed(os.environ["TRADEGW_CRASH_AT"]) if os.environ.get("TRADEGW_CRASH_AT") else None
+_stopping = (
+    _Armed(os.environ["TRADEGW_STOP_AT"], "TRADEGW_STOP_AT")
+    if os.environ.get("TRADEGW_STOP_AT")
+    else None
+)
 
 
 def is_armed(point: CrashPoint) -> bool:
-    """Whether this process will die at the point."""
-    return _armed is not None and _armed.point is point
+    """Whether this process will die or stop at the point."""
+    return any(armed is not None and armed.point is point for armed in (_armed, _stopping))
 
 
 def reach(point: CrashPoint) -> None:
-    """Die here, if armed for here."""
-    if _armed is None or _armed.point is not point:
-        return
-    _armed.left -= 1
-    if _armed.left <= 0:
+    """Die or stop here, if armed for here."""
+    if _armed is not None and _armed.is_now(point):
         _die(point)
+    if _stopping is not None and _stopping.is_now(point):
+        _stop(point)
 
 
 def _die(point: CrashPoint) -> None:
     # The tester counts the orders that stood at the point from the record and the exchange.
-    sys.stderr.write(f"crash point {point} reached\n")
-    sys.stderr.flush()
+    _tell(f"crash point {point} reached")
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _stop(point: CrashPoint) -> None:
+    global _stopping  # noqa: PLW0603  Once: whoever lets it go on wants to see what it does then.
+    _stopping = None
+    _tell(f"stop point {point} reached")
+    os.kill(os.getpid(), signal.SIGSTOP)
+
+
+def _tell(text: str) -> None:
+    sys.stderr.write(f"{text}\n")
+    sys.stderr.flush()

@@ -20,6 +20,7 @@ from tradegw.engine.members import AccountPlan, Member, Members
 from tradegw.engine.outbox import NamedSink, Outbox
 from tradegw.engine.requests import Requests, check_same
 from tradegw.engine.routing import Route, pick_account
+from tradegw.engine.tenure import Tenure
 from tradegw.engine.validate import check_fields
 from tradegw.errors import (
     Conflict,
@@ -52,7 +53,7 @@ from tradegw.model import (
 )
 from tradegw.model.numbers import ZERO
 from tradegw.plugins import Plugins
-from tradegw.ports import Claim, Clock, KeyTaken, Store
+from tradegw.ports import AccountRecord, Claim, Clock, KeyTaken, Store
 from tradegw.venue import FetchPositions
 
 __all__ = ["Engine"]
@@ -119,9 +120,17 @@ class Engine:
         for plan in plans:
             await self._members.add(plan)
 
-    async def add_account(self, plan: AccountPlan) -> None:
+    async def add_account(self, plan: AccountPlan, tenure: Tenure | None = None) -> None:
         """Begin to serve an account; see `Members.add`."""
-        await self._members.add(plan)
+        await self._members.add(plan, tenure)
+
+    async def register(self, plan: AccountPlan) -> AccountRecord:
+        """Return an account as it is stored, whoever serves it; see `Members.register`."""
+        return await self._members.register(plan)
+
+    def divide_budgets(self, sharers: int) -> None:
+        """Leave to other gateways their part of the rate budgets; see `Members.divide`."""
+        self._members.divide(sharers)
 
     async def remove_account(self, name: AccountName) -> None:
         """Cease to serve an account; see `Members.remove`."""

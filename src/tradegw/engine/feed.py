@@ -165,7 +165,9 @@ class _Feed:
                 switch = DeadManSwitch(
                     account.settings.dead_man_s,
                     tell=lambda timeout_s: self._tell_dead_man(plugins, timeout_s),
-                    is_leaving=lambda: account.state is AccountState.CLOSING,
+                    is_leaving=lambda: (
+                        account.state is AccountState.CLOSING and account.guard.may_send
+                    ),
                     clock=account.clock,
                 )
                 group.create_task(_forever(account, "dead man's switch", switch.keep))

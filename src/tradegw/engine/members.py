@@ -23,6 +23,7 @@ from tradegw.engine.outbox import end as end_outboxes
 from tradegw.engine.queue import Queue
 from tradegw.engine.requests import end
 from tradegw.engine.routing import Route
+from tradegw.engine.tenure import Tenure
 from tradegw.engine.venue_names import Nonces
 from tradegw.errors import InvalidOrder, NotFound, Unavailable
 from tradegw.model import (
@@ -126,6 +127,7 @@ class Members:
         self._all: dict[AccountName, Member] = {}
         self._opening: set[AccountName] = set()
         self._traffic: dict[str, Traffic] = {}
+        self._sharers = 1
         self._nonces = Nonces()
 
     def __iter__(self) -> Iterator[Member]:
@@ -144,8 +146,39 @@ class Members:
         """Whether an account is served here, or may be by another gateway."""
         return name in self._all or name in self._configured
 
-    async def add(self, plan: AccountPlan) -> None:
+    async def register(self, plan: AccountPlan) -> AccountRecord:
+        """Return an account as it is stored; it is stored now if it was not.
+
+        Raises:
+            InvalidOrder: It was bound to another venue; reason `ACCOUNT_MISMATCH`.
+            StoreError: The store cannot be used.
+        """
+        name = plan.route.account
+        stored = {record.account: record for record in await self._store.list_accounts()}
+        record = stored.get(name)
+        if record is None:
+            return await self._store.put_account(
+                AccountRecord(
+                    account_id=AccountId(uuid4()),
+                    account=name,
+                    venue=plan.route.venue,
+                    plugin=plan.plugin,
+                    created_time_ns=self._clock.time_ns(),
+                )
+            )
+        if (record.venue, record.plugin) != (plan.route.venue, plan.plugin):
+            raise InvalidOrder(
+                f"account {name!r} was bound to venue {record.venue} ({record.plugin}); its orders are "
+                f"there. The configuration says {plan.route.venue} ({plan.plugin}): use another name",
+                reason="ACCOUNT_MISMATCH",
+            )
+        return record
+
+    async def add(self, plan: AccountPlan, tenure: Tenure | None = None) -> None:
         """Begin to serve an account; the others are not disturbed.
+
+        Args:
+            tenure: Until when, where several gateways share the store.
 
         Raises:
             InvalidOrder: There is one of that name; reason `DUPLICATE_ACCOUNT`.
@@ -156,30 +189,13 @@ class Members:
             raise InvalidOrder(f"there is an account {name!r} already", reason="DUPLICATE_ACCOUNT")
         self._opening.add(name)
         try:
-            await self._open_account(plan)
+            await self._open_account(plan, tenure)
         finally:
             self._opening.discard(name)
 
-    async def _open_account(self, plan: AccountPlan) -> None:
+    async def _open_account(self, plan: AccountPlan, tenure: Tenure | None) -> None:
         name = plan.route.account
-        stored = {record.account: record for record in await self._store.list_accounts()}
-        record = stored.get(name)
-        if record is None:
-            record = await self._store.put_account(
-                AccountRecord(
-                    account_id=AccountId(uuid4()),
-                    account=name,
-                    venue=plan.route.venue,
-                    plugin=plan.plugin,
-                    created_time_ns=self._clock.time_ns(),
-                )
-            )
-        elif (record.venue, record.plugin) != (plan.route.venue, plan.plugin):
-            raise InvalidOrder(
-                f"account {name!r} was bound to venue {record.venue} ({record.plugin}); its orders are "
-                f"there. The configuration says {plan.route.venue} ({plan.plugin}): use another name",
-                reason="ACCOUNT_MISMATCH",
-            )
+        record = await self.register(plan)
         account = Account(
             record,
             plan.settings,
@@ -189,7 +205,7 @@ class Members:
             find_halt=self._find_halt,
             on_head=self._hub.advance,
             meter=self._meter,
-            guard=self._guard(plan, record.venue, lambda: account.venue_now().time_ns),
+            guard=self._guard(plan, record.venue, lambda: account.venue_now().time_ns, tenure),
             nonces=self._nonces,
         )
         if plan.listen is not None:
@@ -251,11 +267,16 @@ class Members:
         account.limits.restore(count, now_ns=now_ns)
 
     def _guard(
-        self, plan: AccountPlan, venue: str, venue_time_ns: Callable[[], int]
+        self,
+        plan: AccountPlan,
+        venue: str,
+        venue_time_ns: Callable[[], int],
+        tenure: Tenure | None,
     ) -> AccountGuard:
         traffic = self._traffic.get(venue)
         if traffic is None:
             traffic = self._traffic[venue] = Traffic(self._clock, self._group.create_task)
+            traffic.divide(self._sharers)
         name = plan.route.account
         return AccountGuard(
             name,
@@ -269,7 +290,18 @@ class Members:
             clock=self._clock,
             rng=self._rng,
             send_within_s=plan.settings.send_by_s,
+            tenure=tenure,
         )
+
+    def divide(self, sharers: int) -> None:
+        """Leave to others their part of the rate budgets that are wider than an account.
+
+        Args:
+            sharers: How many gateways trade with the configured accounts now, ourselves included.
+        """
+        self._sharers = sharers
+        for traffic in self._traffic.values():
+            traffic.divide(sharers)
 
     async def remove(self, name: AccountName) -> None:
         """Cease to serve an account. Its orders stay as they are; what is on its way ends in doubt.

@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 import time
 
-__all__ = ["SystemClock"]
+__all__ = ["SystemClock", "boottime_ns"]
+
+# Linux stops its monotonic clock while the machine sleeps; others do not, or have no other.
+_BOOTTIME: int = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
 class SystemClock:
@@ -22,3 +25,8 @@ class SystemClock:
     async def sleep(self, seconds: float) -> None:
         """Wait."""
         await asyncio.sleep(seconds)
+
+
+def boottime_ns() -> int:
+    """Return nanoseconds that only grow, also while the machine is suspended."""
+    return time.clock_gettime_ns(_BOOTTIME)

@@ -34,6 +34,7 @@ import msgspec
 from tradegw.engine.limits import Limits
 from tradegw.errors import ConfigError
 from tradegw.gateway.production import check_production
+from tradegw.gateway.replicas import check_replicas
 from tradegw.gateway.secrets import NO_SOURCES, Sources, read_secret
 from tradegw.model import parse_decimal
 from tradegw.venue import Secret
@@ -46,6 +47,7 @@ __all__ = [
     "GatewayConfig",
     "LimitsConfig",
     "LogConfig",
+    "ReplicasConfig",
     "ServerConfig",
     "SinkConfig",
     "StoreConfig",
@@ -112,6 +114,22 @@ class ServerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     grpc_port: Port = 50051
     http_host: str = "127.0.0.1"
     http_port: Port = 8080
+
+
+class ReplicasConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`[replicas]`: several gateways on one store, each of which serves some of the accounts.
+
+    Attributes:
+        enabled: Share the store with other gateways. Needs Postgres, and the same for all of them.
+        address: `HOST:PORT` at which the other gateways reach our gRPC door. Empty: where it listens.
+        ttl_s: Seconds for which the lease of an account is taken; it is renewed three times within them.
+        margin_s: So much earlier a gateway that could not renew ceases to send. Less than half of `ttl_s`.
+    """
+
+    enabled: bool = False
+    address: str = ""
+    ttl_s: Annotated[float, msgspec.Meta(ge=1, le=300)] = 10.0
+    margin_s: Annotated[float, msgspec.Meta(gt=0, le=60)] = 2.0
 
 
 class LogConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -208,6 +226,7 @@ class Config:
     gateway: GatewayConfig = field(default_factory=GatewayConfig)
     store: StoreConfig = field(default_factory=StoreConfig)
     server: ServerConfig = field(default_factory=ServerConfig)
+    replicas: ReplicasConfig = field(default_factory=ReplicasConfig)
     log: LogConfig = field(default_factory=LogConfig)
     venues: Mapping[str, VenueConfig] = field(default_factory=dict[str, VenueConfig])
     accounts: Mapping[str, AccountConfig] = field(default_factory=dict[str, AccountConfig])
@@ -219,6 +238,7 @@ SECTIONS: dict[str, type[msgspec.Struct]] = {
     "gateway": GatewayConfig,
     "store": StoreConfig,
     "server": ServerConfig,
+    "replicas": ReplicasConfig,
     "log": LogConfig,
 }
 _ACCOUNT_KEYS = {
@@ -264,6 +284,7 @@ def load_config(
         _merge(merged, sources, PAPER, "the default")
     config = _check(merged, sources)
     check_production(config)
+    check_replicas(config)
     return config
 
 

@@ -22,6 +22,7 @@ from tradegw.ports import Clock
 if TYPE_CHECKING:
     from tradegw.engine.account import Account
     from tradegw.engine.outbox import Outbox
+    from tradegw.gateway.keeper import Keeper
 
 __all__ = ["Metrics", "tradegw_version"]
 
@@ -103,6 +104,10 @@ class Metrics:
         """Report open orders, doubts and states of the accounts whenever somebody reads."""
         self.registry.register(_Accounts(accounts, clock))
         self.registry.register(_Guards(accounts))
+
+    def watch_leases(self, keeper: Keeper) -> None:
+        """Report the leases of this gateway whenever somebody reads."""
+        self.registry.register(_Leases(keeper))
 
     def watch_outboxes(self, outboxes: Callable[[], Sequence[Outbox]]) -> None:
         """Report how far the sinks are behind whenever somebody reads."""
@@ -188,7 +193,9 @@ class _Guards(Collector):
             "tradegw_budget_used", "Units of a rate budget that count now.", labels=shared
         )
         limit = GaugeMetricFamily(
-            "tradegw_budget_limit", "Units that a rate budget has.", labels=shared
+            "tradegw_budget_limit",
+            "Units of a rate budget that are ours: the whole, or our part among replicas.",
+            labels=shared,
         )
         told: set[int] = set()
         for account in self._accounts():
@@ -209,7 +216,7 @@ class _Guards(Collector):
             for pool, by in lane.traffic.all_pools():
                 key = [account.record.venue, pool.about.name, pool.about.scope, by]
                 used.add_metric(key, pool.used(now_ns))
-                limit.add_metric(key, pool.about.limit)
+                limit.add_metric(key, pool.limit)
         yield from (breaker, opened, offset, held, waiting, used, limit)
 
 
@@ -240,3 +247,33 @@ class _Outboxes(Collector):
             seconds.add_metric(names, outbox.lag_s)
             published.add_metric(names, outbox.published)
         yield from (events, seconds, published)
+
+
+class _Leases(Collector):
+    """What this gateway holds, where several share the store."""
+
+    def __init__(self, keeper: Keeper) -> None:
+        self._keeper = keeper
+
+    def collect(self) -> Iterable[Metric]:
+        left = GaugeMetricFamily(
+            "tradegw_lease_left_seconds",
+            "How long this gateway may send for an account that it holds, unless the lease is renewed.",
+            labels=["account"],
+        )
+        for account, left_s in self._keeper.tenures():
+            left.add_metric([account], left_s)
+        yield left
+        yield GaugeMetricFamily(
+            "tradegw_replicas",
+            "Gateways that hold accounts now, this one included.",
+            value=self._keeper.sharers,
+        )
+        yield CounterMetricFamily(
+            "tradegw_leases_taken", "Leases that this gateway took.", value=self._keeper.taken
+        )
+        yield CounterMetricFamily(
+            "tradegw_leases_lost",
+            "Leases that another gateway took from this one, or that could not be renewed in time.",
+            value=self._keeper.lost,
+        )

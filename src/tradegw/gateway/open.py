@@ -18,10 +18,14 @@ from tradegw.engine.members import AccountPlan
 from tradegw.engine.routing import Route
 from tradegw.engine.venue_ids import gateway_tag
 from tradegw.errors import ConfigError, StoreUnavailable, TradegwError
-from tradegw.gateway.clock import SystemClock
+from tradegw.gateway.clock import SystemClock, boottime_ns
 from tradegw.gateway.config import Config, decode_plugin_config, load_config
+from tradegw.gateway.holders import Holders
+from tradegw.gateway.keeper import Keeper, LeaseTerms
 from tradegw.gateway.local import LocalGateway
 from tradegw.gateway.metrics import Metrics
+from tradegw.gateway.process import is_gone, this_process
+from tradegw.gateway.replicas import Replicas
 from tradegw.gateway.secrets import SameSecrets
 from tradegw.gateway.sinks import open_sinks
 from tradegw.model import AccountName
@@ -45,6 +49,7 @@ class RunningGateway:
         store_opened: Set once the store is open and the accounts are served.
         drain: Takes no new orders and waits for the answers of those that are on their way, while the doors
             are still open for them. Leaving the context does the same, when the doors have gone.
+        holders: Who serves which account, where several gateways share the store; None for one that is alone.
     """
 
     gateway: LocalGateway
@@ -54,6 +59,7 @@ class RunningGateway:
     store_opened: asyncio.Event
     publish_addresses: Callable[[Mapping[str, str]], None]
     drain: Callable[[], Awaitable[None]]
+    holders: Holders | None = None
 
 
 @asynccontextmanager
@@ -136,14 +142,19 @@ async def run_gateway(
     opened = asyncio.Event()
     published: dict[str, str] = {}
     stores: list[Store] = []
+    replicas = Replicas(config.replicas.address) if config.replicas.enabled else None
 
     def publish(addresses: Mapping[str, str]) -> None:
         published.update(addresses)
+        if replicas is not None:
+            replicas.listen_at(addresses.get("forward") or addresses["grpc"])
         for store in stores:
             _publish(store, published)
 
     async def drain() -> None:
         if opened.is_set():
+            if replicas is not None:
+                await replicas.cease_taking()
             await gateway.engine.drain(config.gateway.drain_s)
 
     async with (
@@ -161,16 +172,25 @@ async def run_gateway(
                 rng=random.Random(),
                 meter=metrics,
                 sinks=sinks,
+                routes=[plan.route for plan in plans] if config.replicas.enabled else (),
             )
             stores.append(store)
             _publish(store, published)
+            keeper = None if replicas is None else _keeper(config, engine, store, clock, group)
             try:
-                await engine.start(plans)
+                await engine.start(plans if keeper is None else ())
+                if keeper is not None:
+                    await keeper.start(plans)
             except (Exception, asyncio.CancelledError):
                 # What was opened goes on deciding otherwise, beside the next attempt.
                 await engine.close()
+                if keeper is not None:
+                    await keeper.close()
                 raise
             gateway.attach(engine)
+            if replicas is not None and keeper is not None:
+                replicas.attach(keeper)
+                metrics.watch_leases(keeper)
             metrics.watch_accounts(lambda: engine.accounts, clock)
             metrics.watch_outboxes(lambda: engine.outboxes)
             opened.set()
@@ -206,12 +226,13 @@ async def run_gateway(
                 store_opened=opened,
                 publish_addresses=publish,
                 drain=drain,
+                holders=replicas,
             )
         finally:
             if opener is not None:
                 opener.cancel()
             # Shielded by hand: a caller that is cancelled still waits for its orders' answers.
-            await _uncancelled(_close(gateway, stores, config.gateway.drain_s))
+            await _uncancelled(_close(gateway, stores, replicas, config.gateway.drain_s))
 
 
 @asynccontextmanager
@@ -239,7 +260,11 @@ async def _own_tasks() -> AsyncGenerator[asyncio.TaskGroup]:
         await asyncio.wait([task])
 
 
-async def _close(gateway: LocalGateway, stores: Sequence[Store], drain_s: float) -> None:
+async def _close(
+    gateway: LocalGateway, stores: Sequence[Store], replicas: Replicas | None, drain_s: float
+) -> None:
+    if replicas is not None:
+        await replicas.cease_taking()
     if stores:
         try:
             engine = gateway.engine
@@ -248,6 +273,8 @@ async def _close(gateway: LocalGateway, stores: Sequence[Store], drain_s: float)
         else:
             await engine.drain(drain_s)
             await engine.close()
+    if replicas is not None:
+        await replicas.close()
     gateway.detach("the gateway is closed", for_good=True)
     for store in stores:
         await store.close()
@@ -271,7 +298,36 @@ async def _uncancelled(work: Any) -> None:
 
 async def _open_store(config: Config, clock: Clock) -> Store:
     """Open the store that a gateway writes."""
-    return await open_store(config.store.url, clock=clock, connections=config.store.connections)
+    return await open_store(
+        config.store.url,
+        clock=clock,
+        connections=config.store.connections,
+        is_shared=config.replicas.enabled,
+    )
+
+
+def _keeper(
+    config: Config, engine: Engine, store: Store, clock: Clock, group: asyncio.TaskGroup
+) -> Keeper:
+    """Return what takes and keeps our part of the accounts."""
+    from tradegw.store.postgres import PostgresStore
+    from tradegw.store.postgres_leases import PostgresLeases
+
+    assert isinstance(store, PostgresStore), "the configuration was checked"
+    me = this_process()
+    return Keeper(
+        engine=engine,
+        store=store,
+        leases=PostgresLeases(config.store.url),
+        taking=PostgresLeases(config.store.url),
+        me=me,
+        is_gone=partial(is_gone, seen_by=me),
+        clock=clock,
+        boottime_ns=boottime_ns,
+        terms=LeaseTerms(ttl_s=config.replicas.ttl_s, margin_s=config.replicas.margin_s),
+        rng=random.Random(),
+        group=group,
+    )
 
 
 def _publish(store: Store, addresses: Mapping[str, str]) -> None:

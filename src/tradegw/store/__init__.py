@@ -28,7 +28,12 @@ __all__ = [
 
 
 async def open_store(
-    url: str, *, clock: Clock, read_only: bool = False, connections: int | None = None
+    url: str,
+    *,
+    clock: Clock,
+    read_only: bool = False,
+    connections: int | None = None,
+    is_shared: bool = False,
 ) -> SqlStore:
     """Open the store that a URL names.
 
@@ -37,6 +42,7 @@ async def open_store(
             (absolute), `postgresql://...` as libpq reads it, or `memory://`.
         read_only: Read beside whoever writes; see `open_sqlite`.
         connections: The most that a store on a server opens.
+        is_shared: With other gateways; only a store on a server can be.
 
     Raises:
         ConfigError: The URL names no store, or the file cannot be what is asked.
@@ -50,7 +56,10 @@ async def open_store(
             from tradegw.store.postgres import CONNECTIONS, open_postgres
 
             return await open_postgres(
-                url, connections=connections or CONNECTIONS, read_only=read_only
+                url,
+                connections=connections or CONNECTIONS,
+                read_only=read_only,
+                is_shared=is_shared,
             )
         raise ConfigError(
             f"store.url: expected sqlite:///FILE, sqlite:////ABSOLUTE/FILE, postgresql://... or "

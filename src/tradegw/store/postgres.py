@@ -19,7 +19,8 @@ from psycopg_pool import AsyncConnectionPool, PoolClosed
 from tradegw._generated.migrations import POSTGRES
 from tradegw.errors import LeaseLost, StoreError, StoreInUse, StoreUnavailable, UsageError
 from tradegw.model import AccountId, OrderEvent
-from tradegw.ports import Entry, KeyTaken, Replayed, Stored
+from tradegw.ports import AccountRecord, Entry, KeyTaken, Replayed, Stored
+from tradegw.store import writes
 from tradegw.store.groups import GroupCommit, Listener, LoopRunner
 from tradegw.store.postgres_connections import (
     Connection,
@@ -127,6 +128,11 @@ class PostgresStore(SqlStore):
         await self._pool.close()
         if self._lock is not None:
             await self._lock.release()
+
+    async def put_account(self, record: AccountRecord) -> AccountRecord:
+        """Store an account, or update the one of that name, under its lease if that is ours."""
+        held = record.account_id if record.account_id in self._groups else None
+        return await self._write(lambda q: writes.put_account(q, record), held)
 
     async def fence(self, account_id: AccountId, token: int | None) -> None:
         """Write an account under this token from now on, or no more. For a store that gateways share.

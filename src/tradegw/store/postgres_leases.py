@@ -6,11 +6,12 @@ What is written under a lease checks its token: see `postgres_writer.Fence`.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import LiteralString
 
 import psycopg
+from psycopg.rows import TupleRow
 
 from tradegw.model import AccountId
 from tradegw.ports import LeaseHolder, LeaseRow
@@ -18,17 +19,22 @@ from tradegw.store.postgres_connections import Connection, connect, store_error
 
 __all__ = ["PostgresLeases"]
 
-_READ = """
+_SELECT = """
 SELECT
-    token, holder, address, host, pid, process_start, requests_expire,
+    account_id, token, holder, address, host, pid, process_start, requests_expire,
     expires_ns <= (extract(epoch FROM clock_timestamp()) * 1000000000)::bigint
-FROM lease WHERE account_id = $1
+FROM lease
 """
 
+_READ = _SELECT + "WHERE account_id = $1\n"
+
+_LIST = _SELECT + "WHERE account_id = ANY ($1::uuid[])\n"
+
+# Nothing is sent under a new token before a renewal has said what the venue does with old requests.
 _TAKE = """
 UPDATE lease SET
     token = token + 1, holder = $2, address = $3, host = $4, pid = $5, process_start = $6,
-    requests_expire = false,
+    requests_expire = true,
     expires_ns = (extract(epoch FROM clock_timestamp()) * 1000000000)::bigint + $7
 WHERE account_id = $1
 RETURNING token
@@ -48,6 +54,14 @@ _RELEASE = """
 UPDATE lease AS l SET holder = '', expires_ns = 0
 FROM unnest($1::uuid[], $2::bigint[]) AS held (account_id, token)
 WHERE l.account_id = held.account_id AND l.token = held.token
+"""
+
+_RELEASE_EXPIRED = """
+UPDATE lease SET holder = '', expires_ns = 0
+WHERE
+    account_id = $1 AND token = $2
+    AND expires_ns <= (extract(epoch FROM clock_timestamp()) * 1000000000)::bigint
+RETURNING account_id
 """
 
 
@@ -103,7 +117,7 @@ class PostgresLeases:
                 row = await cursor.fetchone()
                 assert row is not None
             return LeaseRow(
-                account_id=account_id, token=row[0], by=by, requests_expire=False, is_expired=False
+                account_id=account_id, token=row[0], by=by, requests_expire=True, is_expired=False
             )
 
     async def renew(
@@ -133,6 +147,18 @@ class PostgresLeases:
         async with self._connected() as connection:
             await connection.execute(_RELEASE, (list(held), list(held.values())))
 
+    async def list(self, account_ids: Sequence[AccountId]) -> Sequence[LeaseRow]:
+        """Return the leases of accounts as they stand; of those that never had one, nothing."""
+        async with self._connected() as connection:
+            cursor = await connection.execute(_LIST, (list(account_ids),))
+            return [_lease(row) for row in await cursor.fetchall()]
+
+    async def release_expired(self, row: LeaseRow) -> bool:
+        """Give back in its holder's name a lease that has expired."""
+        async with self._connected() as connection:
+            cursor = await connection.execute(_RELEASE_EXPIRED, (row.account_id, row.token))
+            return await cursor.fetchone() is not None
+
     async def close(self) -> None:
         """Let go of the connection. Safe to call twice."""
         connection, self._connection = self._connection, None
@@ -161,14 +187,16 @@ async def _read(
 ) -> LeaseRow | None:
     cursor = await connection.execute(query, (account_id,))
     row = await cursor.fetchone()
-    if row is None:
-        return None
+    return None if row is None else _lease(row)
+
+
+def _lease(row: TupleRow) -> LeaseRow:
     return LeaseRow(
-        account_id=account_id,
-        token=row[0],
+        account_id=AccountId(row[0]),
+        token=row[1],
         by=LeaseHolder(
-            holder=row[1], address=row[2], host=row[3], pid=row[4], process_start=row[5]
+            holder=row[2], address=row[3], host=row[4], pid=row[5], process_start=row[6]
         ),
-        requests_expire=row[6],
-        is_expired=row[7],
+        requests_expire=row[7],
+        is_expired=row[8],
     )

@@ -182,3 +182,22 @@ async def test_a_gateway_that_is_alone_and_those_that_share_exclude_each_other(
         await open_postgres(url)
     await sharing.close()
     await (await open_postgres(url)).close()
+
+
+async def test_leases_are_listed_and_an_expired_one_may_be_given_back_by_somebody_else(
+    stores: tuple[PostgresStore, PostgresStore], leases: PostgresLeases
+) -> None:
+    account_id = (await Desk.open(stores[0])).account_id
+    assert await leases.list([account_id]) == []
+    held = await leases.take(account_id, ONE, ttl_s=TTL_S, may_take=is_free)
+    assert await leases.list([account_id]) == [held]
+    assert not await leases.release_expired(held), "its holder lives"
+    await leases.renew({account_id: 1}, ONE, ttl_s=0, requests_expire=frozenset())
+    (expired,) = await leases.list([account_id])
+    assert expired == replace(held, is_expired=True)
+    await leases.renew({account_id: 1}, ONE, ttl_s=TTL_S, requests_expire=frozenset())
+    assert not await leases.release_expired(expired), "prolonged since it was read"
+    await leases.renew({account_id: 1}, ONE, ttl_s=0, requests_expire=frozenset())
+    assert await leases.release_expired(expired)
+    (released,) = await leases.list([account_id])
+    assert (released.by.holder, released.is_expired) == ("", True)

@@ -65,7 +65,9 @@ class Queries(Protocol):
         instance_id: str,
         created_time_ns: int,
     ) -> None:
-        """Store an account, or update the one of that name, which keeps its id and its first time."""
+        """Store an account, or update the one of that name, which keeps its id and its first time.
+        What is empty changes nothing: of two gateways that store a new one, one may have bound it already.
+        """
         ...
 
     async def list_accounts(

@@ -57,9 +57,9 @@ VALUES (
 )
 ON CONFLICT (account) DO UPDATE SET
     venue = excluded.venue,
-    venue_account_id = excluded.venue_account_id,
-    environment = excluded.environment,
-    instance_id = excluded.instance_id
+    venue_account_id = coalesce(nullif(excluded.venue_account_id, ''), account.venue_account_id),
+    environment = coalesce(nullif(excluded.environment, ''), account.environment),
+    instance_id = coalesce(nullif(excluded.instance_id, ''), account.instance_id)
 """
 _LIST_ACCOUNTS = """
 SELECT
@@ -526,7 +526,9 @@ class SqliteQueries:
         instance_id: str,
         created_time_ns: int,
     ) -> None:
-        """Store an account, or update the one of that name, which keeps its id and its first time."""
+        """Store an account, or update the one of that name, which keeps its id and its first time.
+        What is empty changes nothing: of two gateways that store a new one, one may have bound it already.
+        """
         self._execute(
             _PUT_ACCOUNT,
             (

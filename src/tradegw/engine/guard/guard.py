@@ -16,6 +16,7 @@ from tradegw.engine.guard.backoff import Backoff
 from tradegw.engine.guard.breaker import Breaker
 from tradegw.engine.guard.offset import ClockOffset, Sample
 from tradegw.engine.guard.traffic import FREE, Lane, Permit, Rank
+from tradegw.engine.tenure import Tenure
 from tradegw.errors import NotSent, OutcomeUnknown, Unavailable, VenueError
 from tradegw.ports import Clock
 from tradegw.venue import Capabilities, ExpiryKind, Feedback, Operation
@@ -37,7 +38,6 @@ class AccountGuard:
     """What stands between one account and its venue.
 
     Attributes:
-        refusal: Why new orders are refused now: the error to raise; None when they are taken.
         lane: Who may send now.
         clock_doubt: Set when the venue's clock should be sampled anew.
         closed: Set whenever the breaker has closed.
@@ -51,15 +51,18 @@ class AccountGuard:
         clock: Clock,
         rng: random.Random,
         send_within_s: float,
+        tenure: Tenure | None = None,
     ) -> None:
         """Make a guard of a venue that is not open yet.
 
         Args:
             send_within_s: How long a command waits for its turn.
+            tenure: While it may send, so may we. None: nobody else ever serves the account.
         """
         self.lane = lane
         self.breaker = Breaker()
-        self.refusal: Unavailable | None = None
+        self._refusal: Unavailable | None = None
+        self._tenure = tenure
         self.opened = asyncio.Event()
         self.clock_doubt = asyncio.Event()
         self._account = account
@@ -84,6 +87,31 @@ class AccountGuard:
         self._on_close = call
 
     # --- who may send ---------------------------------------------------------------------------
+
+    @property
+    def refusal(self) -> Unavailable | None:
+        """Why new orders are refused now: the error to raise; None when they are taken."""
+        return self._refusal if self.may_send else self._not_ours()
+
+    @property
+    def may_send(self) -> bool:
+        """Whether the account is ours to send for."""
+        return self._tenure is None or self._tenure.may_send
+
+    def check_tenure(self) -> None:
+        """See that the account is ours, at the last moment before a request leaves.
+
+        Raises:
+            NotSent: It is not, or may not be by now; reason `NOT_HOLDER`.
+        """
+        if not self.may_send:
+            raise NotSent(str(self._not_ours()), reason="NOT_HOLDER")
+
+    def _not_ours(self) -> Unavailable:
+        return Unavailable(
+            f"account {self._account}: the lease is not ours for certain, so nothing is sent from here",
+            reason="NOT_HOLDER",
+        )
 
     async def enter(
         self, operation: Operation, symbol: str | None, rank: Rank = Rank.ORDER
@@ -117,6 +145,9 @@ class AccountGuard:
 
     def on_error(self, error: BaseException) -> None:
         """Take note of what a call of the venue raised. Only what may be an outage counts."""
+        if isinstance(error, NotSent) and error.reason == "NOT_HOLDER":
+            # It says nothing of the venue.
+            return
         if isinstance(error, _OUTAGES):
             self.on_outage(f"{type(error).__name__}: {error}")
         elif isinstance(error, VenueError):
@@ -200,14 +231,14 @@ class AccountGuard:
         self.opened.set()
 
     def _decide(self) -> None:
-        self.refusal = None
+        self._refusal = None
         if self.breaker.is_open:
-            self.refusal = Unavailable(
+            self._refusal = Unavailable(
                 f"account {self._account}: the venue is out: {self.breaker.why}",
                 reason="VENUE_UNAVAILABLE",
             )
         elif self._skew:
-            self.refusal = Unavailable(
+            self._refusal = Unavailable(
                 f"account {self._account}: {self._skew}", reason="CLOCK_SKEW"
             )
 

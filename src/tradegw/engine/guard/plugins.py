@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Final, TypeVar
 
+from tradegw.engine.crash import CrashPoint, reach
 from tradegw.engine.guard.guard import AccountGuard
 from tradegw.engine.guard.traffic import Rank
 from tradegw.errors import NotSent, OutcomeUnknown, Unavailable, VenueError
@@ -46,6 +47,19 @@ class GuardedPlugins(AccountPlugins):
     ) -> None:
         super().__init__(account, venue, wrappers)
         self._guard = guard
+
+    def execute(self, request: VenueRequest) -> Awaitable[Sequence[ExecutionReport]]:
+        """Send a request, unless the account may be another gateway's by now; see `tradegw_execute`.
+
+        Every request that acts at the venue leaves through here, and its bytes go when the answer is awaited:
+        await it at once.
+
+        Raises:
+            NotSent: The account's lease is not ours for certain.
+        """
+        self._guard.check_tenure()
+        reach(CrashPoint.CHECKED_UNSENT)
+        return super().execute(request)
 
     async def fetch(self, query: Query) -> Page[Any]:
         """Ask a venue, when it is this question's turn; see `tradegw_fetch`.

@@ -28,6 +28,7 @@ class Pool(ABC):
 
     Attributes:
         margin_ns: How far our idea of the venue's clock may be off.
+        limit: Units that are ours: the whole, or our part of it.
         kept: Units that new orders leave to cancels and questions about orders in doubt.
     """
 
@@ -38,9 +39,18 @@ class Pool(ABC):
         self._on_their_way = 0
         self._count = 0
         self._blocked_until_ns = 0
-        cancel = about.cost_of(Operation.CANCEL)
+        self._sharers = 1
+        self.limit = about.limit
+        self.kept = 0
+        self.divide(1)
+
+    def divide(self, sharers: int) -> None:
+        """Take no more than our part: so many gateways draw on the same budget."""
+        self._sharers = sharers
+        self.limit = limit = max(1, self.about.limit // sharers)
+        cancel = self.about.cost_of(Operation.CANCEL)
         # Where cancels draw nothing, they cannot be held up.
-        self.kept = min(about.limit // 2, max(cancel, about.limit // 10)) if cancel else 0
+        self.kept = min(limit // 2, max(cancel, limit // 10)) if cancel else 0
 
     # --- drawing --------------------------------------------------------------------------------
 
@@ -54,7 +64,7 @@ class Pool(ABC):
             return self._blocked_until_ns - now_ns
         if not cost:
             return 0
-        most = self.about.limit - kept
+        most = self.limit - kept
         if most < 1:
             return NEVER_NS
         # Dearer than all there is: when nothing else is used, the venue may take it.
@@ -88,8 +98,10 @@ class Pool(ABC):
         """Follow the venue's own count.
 
         More is believed at once: others draw on it too. Less is believed when nothing else is on its way,
-        because an answer that was overtaken tells of an earlier state.
+        because an answer that was overtaken tells of an earlier state. Where gateways share, it counts what
+        all of them used: ours is as much of our part as that is of the whole.
         """
+        used = -(-used // self._sharers)
         ours = self.used(now_ns)
         if used > ours:
             self._settle(used - ours, now_ns)
@@ -221,7 +233,7 @@ class _TokenBucket(Pool):
 
     def _fall(self, now_ns: int) -> int:
         if now_ns > self._at_ns:
-            fallen = (now_ns - self._at_ns) * self.about.limit
+            fallen = (now_ns - self._at_ns) * self.limit
             self._level = max(0, self._level - fallen)
             self._at_ns = now_ns
         return self._level
@@ -231,7 +243,7 @@ class _TokenBucket(Pool):
 
     def _wait_ns(self, room: int, now_ns: int) -> int:
         over = self._fall(now_ns) - room * self._window_ns
-        return max(0, -(-over // self.about.limit))
+        return max(0, -(-over // self.limit))
 
     def _settle(self, cost: int, now_ns: int) -> None:
         self._level = self._fall(now_ns) + cost * self._window_ns

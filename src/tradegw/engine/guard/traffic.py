@@ -22,6 +22,9 @@ from tradegw.venue import BudgetPool, BudgetScope, Operation, SendOrder
 __all__ = ["FREE", "QUEUE_MAX", "Lane", "Permit", "Rank", "Traffic"]
 
 _NS_PER_S: Final = 1_000_000_000
+_WIDE: Final = {BudgetScope.IP, BudgetScope.KEY, BudgetScope.OWNER}
+"""Budgets that accounts of several gateways may draw on."""
+
 QUEUE_MAX: Final = 1000
 """Orders of one account that wait for the budget. Cancels and questions are bounded by what is open."""
 
@@ -243,6 +246,7 @@ class Traffic:
         self._clock = clock
         self._spawn = spawn
         self._pools: dict[tuple[str, str, str], Pool] = {}
+        self._sharers = 1
         self._places: dict[str, _Places] = {}
         self._queues: dict[tuple[Rank, Lane, Operation, str | None], deque[_Ticket]] = {}
         self._numbers = count()
@@ -268,7 +272,19 @@ class Traffic:
         pool = self._pools.get(key)
         if pool is None or pool.about != about:
             pool = self._pools[key] = make_pool(about)
+            if about.scope in _WIDE:
+                pool.divide(self._sharers)
         return pool
+
+    def divide(self, sharers: int) -> None:
+        """Take no more than our part of what is wider than an account: so many gateways draw on it."""
+        if sharers == self._sharers:
+            return
+        self._sharers = sharers
+        for pool in self._pools.values():
+            if pool.about.scope in _WIDE:
+                pool.divide(sharers)
+        self.pump()
 
     def places(self, key_id: str, send_order: SendOrder) -> _Places | None:
         """Return the places of one key; None when there are as many as one likes."""

@@ -1,0 +1,350 @@
+"""Several gateways on one store: who serves an account, and that nobody sends for one that is another's."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from decimal import Decimal
+
+import pytest
+
+from tests.integration.engine.bench import capabilities
+from tests.integration.engine.fleet import PATIENCE_S, TENURE_S, TERMS, Fleet, Replica, a_fleet
+from tradegw.errors import InvalidOrder, StoreUnavailable, Unavailable
+from tradegw.model import AccountName, CommandKind, EvidenceKind, Order, OrdStatus
+from tradegw.testing.exchange import Fault
+from tradegw.venue import ExpiryKind
+
+NEW = CommandKind.NEW
+PAPER = AccountName("paper")
+
+
+@pytest.fixture
+async def fleet(postgres_store: Callable[[str], str]) -> AsyncIterator[Fleet]:
+    async with a_fleet(postgres_store("postgres18")) as fleet:
+        yield fleet
+
+
+async def taken_over(fleet: Fleet, old: Replica, new: Replica) -> None:
+    """Let `old`, which stands still, lose its lease to `new`."""
+    await fleet.expire()
+    new.look()
+    await new.ready()
+    assert old.held == {"paper"}, "it has not heard of it"
+
+
+# --- holding ---------------------------------------------------------------------------------------
+
+
+async def test_one_of_two_serves_an_account_and_the_other_knows_where_it_is(fleet: Fleet) -> None:
+    one = await (await fleet.start("one")).ready()
+    two = await fleet.start("two")
+    order = await one.place(idempotency_key="k")
+    assert order.ord_status is OrdStatus.NEW
+    assert (one.held, two.held) == ({"paper"}, set())
+    assert await two.keeper.address_of(PAPER) == "one:50051"
+    assert await one.keeper.address_of(PAPER) == "one:50051"
+    with pytest.raises(Unavailable) as refused:
+        await two.place()
+    assert refused.value.reason == "NOT_HOLDER"
+    # What is stored is known everywhere; what is not configured, nowhere.
+    assert await two.place(idempotency_key="k") == order
+    with pytest.raises(InvalidOrder, match="no account 'other'"):
+        await two.place(account="other")
+    assert await two.keeper.address_of(AccountName("other")) is None
+
+
+async def test_a_holder_that_renews_keeps_its_account(fleet: Fleet) -> None:
+    one = await (await fleet.start("one")).ready()
+    two = await fleet.start("two")
+    for _ in range(8):
+        await one.rest()
+        one.clock.turn(TERMS.ttl_s / 3 + 0.01)
+        await one.rest()
+        assert _left_ns(one) > TENURE_S * 0.9e9
+        two.look()
+    assert one.is_ready()
+    assert two.held == set()
+    assert (await one.place()).ord_status is OrdStatus.NEW
+
+
+async def test_an_account_is_handed_over_at_a_shut_down(fleet: Fleet) -> None:
+    one = await (await fleet.start("one")).ready()
+    order = await one.place()
+    two = await fleet.start("two")
+    await fleet.stop(one)
+    two.look()
+    await two.ready()
+    assert await fleet.lease("token") == 2
+    stood = await two.gateway.cancel_order(order.order_id)
+    assert stood.ord_status is OrdStatus.CANCELED
+    assert not (await two.gateway.get_order(order.order_id)).in_doubt
+
+
+async def test_the_free_accounts_of_a_start_are_spread(fleet: Fleet) -> None:
+    fleet.accounts = ["a", "b", "c", "d"]
+    one = await fleet.start("one")
+    await fleet.until(lambda: len(one.held) == 2)
+    two = await fleet.start("two")
+    await fleet.until(lambda: len(two.held) == 2)
+    for _ in range(3):
+        one.look()
+        two.look()
+        await asyncio.sleep(0)
+    assert len(one.held) == len(two.held) == 2
+    assert one.held | two.held == set(fleet.accounts)
+    # What a gateway that leaves gives back goes to those who are left, a hesitation later.
+    await fleet.stop(two)
+
+    def all_are_ones() -> bool:
+        one.look()
+        return one.held == set(fleet.accounts)
+
+    await fleet.until(all_are_ones)
+
+
+# --- losing ----------------------------------------------------------------------------------------
+
+
+async def test_nothing_leaves_after_the_tenure_has_ended(fleet: Fleet) -> None:
+    """The store still believes in us, and nobody has told us otherwise; time has."""
+    one = await (await fleet.start("one")).ready()
+    order = await one.place()
+    one.clock._now_ns += int(TENURE_S * 1e9)  # It was stopped: nothing that sleeps has woken yet.
+    sent = len(fleet.exchange.requests)
+    with pytest.raises(Unavailable) as refused:
+        await one.place()
+    assert refused.value.reason == "NOT_HOLDER"
+    account = one.engine.account("paper")
+    venue = account.venue
+    assert venue is not None
+    # Past every other check, on every way: this is the last one.
+    cancelled = await one.gateway.cancel_order(order.order_id)
+    assert cancelled.queued, "it waits for whoever serves the account next"
+    assert len(fleet.exchange.requests) == sent
+
+
+async def test_an_intent_whose_tenure_ended_before_it_was_sent_is_closed_as_never_sent(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tradegw.engine import desk
+    from tradegw.engine.crash import CrashPoint
+
+    one = await (await fleet.start("one")).ready()
+
+    def stop_here(point: CrashPoint) -> None:
+        if point is CrashPoint.JOURNALED_UNSENT:
+            one.clock._now_ns += int(TENURE_S * 1e9)
+
+    monkeypatch.setattr(desk, "reach", stop_here)
+    order = await one.place()
+    assert (order.ord_status, order.closed_by) == (OrdStatus.REJECTED, EvidenceKind.NOT_SENT)
+    assert order.reason == "NEVER_REACHED_VENUE"
+    assert fleet.exchange.requests == []
+
+
+async def test_a_lease_that_cannot_be_renewed_in_time_is_given_up_and_taken_anew(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = await (await fleet.start("one")).ready()
+    leases = one.keeper._reading
+
+    async def away(*_: object, **__: object) -> None:
+        raise StoreUnavailable("the store is away")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(leases, "renew", away)
+        patch.setattr(leases, "list", away)
+        one.gate.clear()
+        waiting = asyncio.create_task(one.place(idempotency_key="k"))
+        await fleet.until(lambda: one.at_gate == 1)
+        await one.clock.until(lambda: not one.keeper._leases, patience_s=PATIENCE_S)
+        # Whoever waited for an answer waits no more: nobody here knows what becomes of it.
+        order = (await asyncio.gather(waiting, return_exceptions=True))[0]
+        assert isinstance(order, Unavailable) or (isinstance(order, Order) and order.in_doubt)
+    one.gate.set()
+    assert one.keeper.lost == 1
+    assert one.engine.accounts == []
+    one.look()
+    await one.ready()
+    assert await fleet.lease("token") == 2
+    assert fleet.exchange.requests == [], "cancelled at the gate"
+    order = await one.place(idempotency_key="k")
+    assert [doubt.command for doubt in order.in_doubt] == [NEW]
+    closed = await fleet.order_when(order, lambda o: not o.is_open, step_s=0.1)
+    assert closed.closed_by is EvidenceKind.ABSENT_AFTER_EXPIRY
+
+
+async def test_a_holder_that_lost_its_lease_ceases_without_a_further_send(fleet: Fleet) -> None:
+    one = await (await fleet.start("one")).ready()
+    two = await fleet.start("two")
+    resting = await one.place()
+    await taken_over(fleet, one, two)
+    sent = len(fleet.exchange.requests)
+    with pytest.raises(Unavailable):
+        await one.place(idempotency_key="late")
+    assert len(fleet.exchange.requests) == sent, "what cannot be stored is not sent"
+    one.clock.turn(TERMS.ttl_s / 3 + 0.01)
+    await fleet.until(lambda: not one.keeper._leases)
+    assert (one.held, one.keeper.lost) == (set(), 1)
+    assert await one.keeper.address_of(PAPER) == "two:50051"
+    assert await fleet.lease("holder") == "two", "what is another's is not given back"
+    placed = await two.place(idempotency_key="late")
+    assert placed.ord_status is OrdStatus.NEW
+    stood = await two.gateway.cancel_order(resting.order_id)
+    assert stood.ord_status is OrdStatus.CANCELED
+    assert len(fleet.exchange.orders) == 2
+
+
+# --- what an old holder may have sent ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize("wakes", ["in time", "too late"])
+async def test_a_holder_that_was_stopped_between_its_last_check_and_the_first_byte(
+    fleet: Fleet, wakes: str
+) -> None:
+    """Only the venue can refuse what it sends then; so nobody says that nothing was sent before it would."""
+    fleet.exchange.request_validity_s = 60.0
+    one = await (await fleet.start("one")).ready()
+    two = await fleet.start("two")
+    one.gate.clear()
+    waiting = asyncio.create_task(one.place(idempotency_key="k"))
+    await fleet.until(lambda: one.at_gate == 1)
+    await taken_over(fleet, one, two)
+    order = await two.place(idempotency_key="k")
+    assert [doubt.command for doubt in order.in_doubt] == [NEW], "two cannot know"
+    # However often it asks: the request is still good.
+    asked = len(fleet.exchange.queries)
+    await fleet.until(lambda: len(fleet.exchange.queries) > asked + 6, step_s=0.5)
+    still = await two.gateway.get_order(order.order_id)
+    assert still.is_open
+    assert still.in_doubt
+    if wakes == "in time":
+        one.gate.set()
+        found = await fleet.order_when(order, lambda o: o.acknowledged, step_s=0.1)
+        assert (found.ord_status, found.in_doubt) == (OrdStatus.NEW, ())
+        assert len(fleet.exchange.orders) == 1
+    else:
+        closed = await fleet.order_when(order, lambda o: not o.is_open, step_s=0.5)
+        assert closed.closed_by is EvidenceKind.ABSENT_AFTER_EXPIRY
+        one.gate.set()
+        await fleet.until(lambda: len(fleet.exchange.requests) == 1)
+        assert fleet.exchange.orders == [], "the venue refused it: it was too old"
+    # Nobody hears from one any more, until it notices that it holds nothing.
+    one.clock.turn(TERMS.ttl_s / 3 + 0.01)
+    outcome = (await asyncio.gather(waiting, return_exceptions=True))[0]
+    assert isinstance(outcome, Unavailable) or (
+        isinstance(outcome, Order) and outcome.order_id == order.order_id
+    )
+    stood = await two.gateway.get_order(order.order_id)
+    assert len(fleet.exchange.orders) == (1 if wakes == "in time" else 0)
+    assert stood.is_open is (wakes == "in time")
+
+
+async def test_what_the_old_holder_sent_and_nobody_answered_is_found_by_the_next(
+    fleet: Fleet,
+) -> None:
+    one = await (await fleet.start("one")).ready()
+    two = await fleet.start("two")
+    fleet.exchange.script(NEW, Fault.HANG)
+    waiting = asyncio.create_task(one.place(idempotency_key="k", order_qty=Decimal(2)))
+    await fleet.until(lambda: len(fleet.exchange.orders) == 1)
+    await taken_over(fleet, one, two)
+    order = await two.place(idempotency_key="k", order_qty=Decimal(2))
+    found = await fleet.order_when(order, lambda o: o.acknowledged and not o.in_doubt, step_s=0.1)
+    assert found.ord_status is OrdStatus.NEW
+    assert len(fleet.exchange.orders) == 1
+    one.clock.turn(TERMS.ttl_s / 3 + 0.01)
+    await asyncio.gather(waiting, return_exceptions=True)
+
+
+# --- a venue that refuses nothing for its age --------------------------------------------------------
+
+
+@pytest.fixture
+async def lenient(postgres_store: Callable[[str], str]) -> AsyncIterator[Fleet]:
+    """A fleet at a venue that takes requests however old they are."""
+    can = capabilities(expiry=ExpiryKind.NONE, expiry_s=0.0)
+    async with a_fleet(postgres_store("postgres18"), can) as fleet:
+        fleet.exchange.request_validity_s = None
+        yield fleet
+
+
+async def test_silence_alone_does_not_take_an_account_whose_requests_never_expire(
+    lenient: Fleet,
+) -> None:
+    one = await (await lenient.start("one")).ready()
+    assert not await lenient.lease("requests_expire")
+    two = await lenient.start("two")
+    await lenient.expire()
+    for _ in range(5):
+        two.look()
+        await asyncio.sleep(0.01)
+    assert two.held == set()
+    assert await two.keeper.address_of(PAPER) is None, "nobody holds it for certain"
+    # Its process is known to have ended: nothing of it can be sent any more.
+    lenient.gone.add("one")
+    two.look()
+    await two.ready()
+    one.clock.turn(TERMS.ttl_s / 3 + 0.01)
+    await lenient.until(lambda: not one.held)
+
+
+async def test_an_operator_may_say_that_the_holder_is_gone(lenient: Fleet) -> None:
+    one = await (await lenient.start("one")).ready()
+    two = await lenient.start("two")
+    account_id = one.engine.account("paper").record.account_id
+    leases = two.keeper._reading
+    (row,) = await leases.list([account_id])
+    assert not await leases.release_expired(row), "it is alive"
+    await lenient.expire()
+    (row,) = await leases.list([account_id])
+    assert await leases.release_expired(row)
+    two.look()
+    await two.ready()
+    one.clock.turn(TERMS.ttl_s / 3 + 0.01)
+    await lenient.until(lambda: not one.held)
+
+
+async def test_nothing_is_sent_before_the_store_knows_what_the_venue_does_with_old_requests(
+    lenient: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A holder that died at once would otherwise leave an account that silence may take, and must not."""
+    from tradegw.store.postgres_leases import PostgresLeases
+
+    async def away(*_: object, **__: object) -> None:
+        raise StoreUnavailable("the store is away")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(PostgresLeases, "renew", away)
+        one = await lenient.start("one")
+        await lenient.until(lambda: one.engine.accounts and one.engine.accounts[0].state == "READY")
+        assert await lenient.lease("requests_expire")
+        with pytest.raises(Unavailable) as refused:
+            await one.place()
+        assert refused.value.reason == "NOT_HOLDER"
+    one.clock.turn(TERMS.ttl_s / 12 + 0.01)
+    await one.ready()
+    assert not await lenient.lease("requests_expire")
+    assert (await one.place()).ord_status is OrdStatus.NEW
+
+
+# --- beside the orders -------------------------------------------------------------------------------
+
+
+async def test_a_halt_that_one_was_asked_for_stops_all(fleet: Fleet) -> None:
+    one = await (await fleet.start("one")).ready()
+    two = await fleet.start("two")
+    await two.gateway.halt(why="a test", by="us")
+    one.look()
+    await fleet.until(lambda: one.engine.halts.all)
+    order = await one.place()
+    assert (order.ord_status, order.reason) == (OrdStatus.REJECTED, "HALTED")
+    await one.gateway.resume(by="us")
+    two.look()
+    await fleet.until(lambda: not two.engine.halts.all)
+
+
+def _left_ns(replica: Replica) -> int:
+    (lease,) = replica.keeper._leases.values()
+    return lease.tenure.left_ns
