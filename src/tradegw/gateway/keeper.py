@@ -157,7 +157,11 @@ class Keeper:
     async def cease_taking(self) -> None:
         """Take no further account. Those that are held are served and renewed as before."""
         looker, self._looker = self._looker, None
-        opening = [self._serving[lease.name] for lease in self._held() if not lease.is_served]
+        opening = [
+            self._serving[lease.name]
+            for lease in self._held()
+            if not lease.is_served and lease.name in self._serving
+        ]
         await _end([*opening, *([] if looker is None else [looker])])
 
     async def close(self) -> None:

@@ -142,12 +142,14 @@ async def run_gateway(
     opened = asyncio.Event()
     published: dict[str, str] = {}
     stores: list[Store] = []
-    replicas = Replicas(config.replicas.address) if config.replicas.enabled else None
+    replicas = Replicas() if config.replicas.enabled else None
 
     def publish(addresses: Mapping[str, str]) -> None:
         published.update(addresses)
         if replicas is not None:
-            replicas.listen_at(addresses.get("forward") or addresses["grpc"])
+            replicas.listen_at(
+                addresses.get("forward") or config.replicas.address or addresses["grpc"]
+            )
         for store in stores:
             _publish(store, published)
 

@@ -17,25 +17,21 @@ __all__ = ["Replicas", "check_forwarding", "check_replicas"]
 
 
 class Replicas:
-    """Who holds the accounts (`Holders`), from before the store was opened until after it was closed.
+    """Who holds the accounts (`Holders`), from before the store was opened until after it was closed."""
 
-    Args:
-        address: Where others reach our gRPC door, if that is not where it listens.
-    """
-
-    def __init__(self, address: str) -> None:
-        self._address = address
+    def __init__(self) -> None:
+        self._address = ""
         self._keeper: Keeper | None = None
 
-    def attach(self, keeper: Keeper | None) -> None:
-        """Ask this keeper from now on; None: there is none."""
+    def attach(self, keeper: Keeper) -> None:
+        """Ask this keeper from now on."""
         self._keeper = keeper
-        if keeper is not None and self._address:
+        if self._address:
             keeper.listen_at(self._address)
 
     def listen_at(self, address: str) -> None:
-        """Say where our gRPC door listens."""
-        self._address = self._address or address
+        """Say where others reach our gRPC door."""
+        self._address = address
         if self._keeper is not None:
             self._keeper.listen_at(self._address)
 

@@ -32,8 +32,6 @@ _OPTIONS: Final = (
     # An answer to a page is bounded by the page; a list of instruments is as long as the venue's.
     ("grpc.max_send_message_length", -1),
     ("grpc.max_concurrent_streams", 4096),
-    # A second server on the same port must fail, not take half of the callers.
-    ("grpc.so_reuseport", 0),
     # A caller whose machine died sends nothing: its session must end within a bound all the same.
     ("grpc.keepalive_time_ms", 10_000),
     ("grpc.keepalive_timeout_ms", 5_000),
@@ -47,10 +45,14 @@ class GrpcDoor:
 
     Attributes:
         address: `host:port` that it listens on.
+        own_address: The same of the one that it shares with no other process; empty if it shares none.
     """
 
-    def __init__(self, address: str, health: Health, closing: Closing) -> None:
+    def __init__(
+        self, address: str, health: Health, closing: Closing, *, own_address: str = ""
+    ) -> None:
         self.address = address
+        self.own_address = own_address
         self._health = health
         self._closing = closing
 
@@ -79,6 +81,7 @@ async def serve(
     operations: Operations,
     metrics: Metrics,
     grace_s: float = 5.0,
+    own_host: str | None = None,
 ) -> AsyncGenerator[GrpcDoor]:
     """Serve a gateway over gRPC while the context is open.
 
@@ -88,6 +91,8 @@ async def serve(
     Args:
         port: 0 takes a free one.
         operations: What health is read from, twice a second; the gateway in this process.
+        own_host: Share the port with other processes, each of which gets some of the callers, and listen on a
+            free port of this address as well.
 
     Raises:
         ConfigError: The address cannot be listened on.
@@ -95,7 +100,9 @@ async def serve(
     closing = Closing()
     health = Health(operations, closing)
     observe = observer(metrics)
-    server = grpc.aio.server(interceptors=[Interceptor(observe)], options=_OPTIONS)
+    # Unless it is shared on purpose, a second server on the port must fail, not take half of the callers.
+    shared = [("grpc.so_reuseport", int(own_host is not None))]
+    server = grpc.aio.server(interceptors=[Interceptor(observe)], options=[*_OPTIONS, *shared])
     trading_gateway_pb2_grpc.add_TradingGatewayServicer_to_server(
         TradingGatewayServicer(gateway, closing, observe), server
     )
@@ -108,16 +115,12 @@ async def serve(
         ],
         server,
     )
-    try:
-        bound = server.add_insecure_port(f"{host}:{port}")
-    except RuntimeError as e:
-        raise ConfigError(
-            f"gRPC cannot listen on {host}:{port}: {e}", reason="ADDRESS_UNUSABLE"
-        ) from e
+    bound = _listen(server, host, port)
+    own_address = "" if own_host is None else f"{own_host}:{_listen(server, own_host, 0)}"
     await health.refresh()
     await server.start()
     keeper = asyncio.create_task(health.keep(), name="grpc health")
-    door = GrpcDoor(f"{host}:{bound}", health, closing)
+    door = GrpcDoor(f"{host}:{bound}", health, closing, own_address=own_address)
     try:
         yield door
     finally:
@@ -127,6 +130,15 @@ async def serve(
         with suppress(asyncio.CancelledError):
             await keeper
         await server.stop(grace_s)
+
+
+def _listen(server: grpc.aio.Server, host: str, port: int) -> int:
+    try:
+        return server.add_insecure_port(f"{host}:{port}")
+    except RuntimeError as e:
+        raise ConfigError(
+            f"gRPC cannot listen on {host}:{port}: {e}", reason="ADDRESS_UNUSABLE"
+        ) from e
 
 
 _SERVICES: Final = (

@@ -55,6 +55,7 @@ async def serve_http(
     port: int = 8080,
     *,
     metrics: Metrics,
+    is_shared: bool = False,
 ) -> AsyncGenerator[HttpDoor]:
     """Serve health, readiness, metrics and counts over HTTP while the context is open.
 
@@ -63,13 +64,14 @@ async def serve_http(
     Args:
         operations: What is asked; the gateway in this process.
         port: 0 takes a free one.
+        is_shared: Share the port with other processes, each of which gets some of the callers.
 
     Raises:
         ConfigError: The address cannot be listened on.
     """
     views = _Views(operations, metrics)
     # Bound here, so that the port is known and a failure is ours to explain.
-    listening = _listen(host, port)
+    listening = _listen(host, port, is_shared=is_shared)
     try:
         server = _Server(
             uvicorn.Config(
@@ -99,7 +101,7 @@ async def serve_http(
         listening.close()
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def _listen(host: str, port: int, *, is_shared: bool) -> socket.socket:
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         # With its protocol named, or asyncio would not know it for TCP and leave Nagle's algorithm on: each
@@ -109,6 +111,8 @@ def _listen(host: str, port: int) -> socket.socket:
         raise _unusable(host, port, e) from e
     try:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if is_shared:
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         listening.bind(address)
         listening.setblocking(False)
     except OSError as e:
