@@ -37,7 +37,9 @@ async def open(  # noqa: A001  `tradegw.open(...)` is how it reads best.
     """
     from tradegw.gateway.open import open_gateway
 
-    async with open_gateway(config, plugins=plugins, ready_timeout_s=ready_timeout_s) as gateway:
+    async with open_gateway(
+        config, plugins=plugins, ready_timeout_s=ready_timeout_s, connect=_connect_peer
+    ) as gateway:
         yield gateway
 
 
@@ -59,3 +61,9 @@ async def connect(
 
     async with connect_grpc(target, timeout_s=timeout_s) as gateway:
         yield gateway
+
+
+def _connect_peer(address: str) -> Gateway:
+    from tradegw.transports.grpc.peer import Peer
+
+    return Peer(address)

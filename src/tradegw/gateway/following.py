@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Final
 
-from tradegw.errors import NotFound, StoreError
+from tradegw.errors import NotFound, TradegwError
 from tradegw.model import AccountName, OrderEvent
 from tradegw.ports import Clock, Notices
 
@@ -30,7 +30,7 @@ _HALTS: Final = "halts"
 _EVENTS: Final = "events "
 
 _PAUSE_S: Final = 1.0
-"""Before the next attempt, when notices cannot be sent or heard."""
+"""Before the next attempt, when the store does not let us."""
 
 
 class Follower:
@@ -61,12 +61,21 @@ class Follower:
         """Go on until cancelled."""
         try:
             async with asyncio.TaskGroup() as group:
-                group.create_task(self._tell(), name="notices to other gateways")
-                group.create_task(self._listen(), name="notices of other gateways")
-                group.create_task(self._look(), name="a look at what other gateways stored")
-                group.create_task(self._wake_now_and_then(), name="the next look")
+                for part in (self._tell, self._listen, self._look, self._wake_now_and_then):
+                    group.create_task(self._keep(part))
         finally:
             await self._notices.close()
+
+    async def _keep(self, part: Callable[[], Awaitable[None]]) -> None:
+        """Run a part for ever: neither a store that is away nor a defect ends it."""
+        while True:
+            try:
+                await part()
+            except TradegwError as e:
+                log.info("other gateways are not kept up with for now: %s", e)
+            except Exception:
+                log.exception("keeping up with other gateways failed, and goes on")
+            await self._clock.sleep(_PAUSE_S)
 
     # --- to them --------------------------------------------------------------------------------
 
@@ -83,23 +92,15 @@ class Follower:
             await self._telling.wait()
             self._telling.clear()
             notes, self._to_tell = sorted(self._to_tell), set()
-            try:
-                await self._notices.send(notes)
-            except StoreError as e:
-                log.info("other gateways will have to look by themselves: %s", e)
-                await self._clock.sleep(_PAUSE_S)
+            # Whoever does not get them looks by himself.
+            await self._notices.send(notes)
 
     # --- of theirs ------------------------------------------------------------------------------
 
     async def _listen(self) -> None:
-        while True:
-            try:
-                async with aclosing(self._notices.listen()) as heard:
-                    async for note in heard:
-                        self._hear(note)
-            except StoreError as e:
-                log.info("notices of other gateways are not heard: %s", e)
-            await self._clock.sleep(_PAUSE_S)
+        async with aclosing(self._notices.listen()) as heard:
+            async for note in heard:
+                self._hear(note)
 
     def _hear(self, note: str | None) -> None:
         if note is None:
@@ -130,15 +131,11 @@ class Follower:
             self._looking.clear()
             moved, self._moved = self._moved, set()
             have_halts_moved, self._have_halts_moved = self._have_halts_moved, False
-            try:
-                if have_halts_moved:
-                    await self._engine.halts.read()
-                for name in moved:
-                    if not self._is_ours(name):
-                        await self._advance(name)
-            except StoreError as e:
-                log.info("what other gateways stored cannot be read: %s", e)
-                await self._clock.sleep(_PAUSE_S)
+            if have_halts_moved:
+                await self._engine.halts.read()
+            for name in moved:
+                if not self._is_ours(name):
+                    await self._advance(name)
 
     async def _advance(self, name: AccountName) -> None:
         try:

@@ -138,6 +138,11 @@ class ForwardingGateway(LocalGateway):
         super().attach(engine)
 
     @override
+    async def hang_up(self) -> None:
+        """Let go of the connections to other gateways."""
+        await self._peers.close()
+
+    @override
     def detach(self, why: str, *, for_good: bool = False) -> None:
         """Cease to serve, and tell whoever asks why."""
         super().detach(why, for_good=for_good)

@@ -88,6 +88,9 @@ class LocalGateway:
         self._engine, self._why = None, why
         self._is_closed = self._is_closed or for_good
 
+    async def hang_up(self) -> None:
+        """Let go of connections to other gateways: this one has none."""
+
     @property
     def engine(self) -> Engine:
         """The engine.

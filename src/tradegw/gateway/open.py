@@ -17,9 +17,12 @@ from tradegw.engine.engine import Engine
 from tradegw.engine.members import AccountPlan
 from tradegw.engine.routing import Route
 from tradegw.engine.venue_ids import gateway_tag
-from tradegw.errors import ConfigError, StoreUnavailable, TradegwError
+from tradegw.errors import ConfigError, StoreUnavailable, TradegwError, Unavailable
+from tradegw.gateway.api import Gateway
 from tradegw.gateway.clock import SystemClock, boottime_ns
 from tradegw.gateway.config import Config, decode_plugin_config, load_config
+from tradegw.gateway.following import Follower
+from tradegw.gateway.forwarding import ForwardingGateway, Peers
 from tradegw.gateway.holders import Holders
 from tradegw.gateway.keeper import Keeper, LeaseTerms
 from tradegw.gateway.local import LocalGateway
@@ -38,7 +41,15 @@ __all__ = ["RunningGateway", "open_gateway", "plan_accounts", "run_gateway", "wa
 
 log = logging.getLogger(__name__)
 
+Connect = Callable[[str], Gateway]
+
 STORE_RETRY_MAX_S = 2.0
+
+
+def _refuse_to_connect(address: str) -> Gateway:
+    raise Unavailable(
+        f"the account is served by the gateway at {address}; ask there", reason="NOT_HOLDER"
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +80,7 @@ async def open_gateway(
     plugins: Sequence[object] = (),
     clock: Clock | None = None,
     ready_timeout_s: float = 10.0,
+    connect: Connect = _refuse_to_connect,
 ) -> AsyncGenerator[LocalGateway]:
     """Open a gateway in this process.
 
@@ -78,6 +90,7 @@ async def open_gateway(
         plugins: Further plugins, beside the installed ones.
         ready_timeout_s: How long to wait until every account takes orders. One that does not by then is
             served all the same, and says `Unavailable` with why.
+        connect: As for `run_gateway`.
 
     Raises:
         ConfigError: The configuration is wrong; the text names the key.
@@ -87,7 +100,11 @@ async def open_gateway(
     """
     checked = _config(config)
     async with run_gateway(
-        checked, plugins=plugins, clock=clock or SystemClock(), wait_for_store=False
+        checked,
+        plugins=plugins,
+        clock=clock or SystemClock(),
+        wait_for_store=False,
+        connect=connect,
     ) as running:
         await wait_ready(running.gateway, ready_timeout_s)
         yield running.gateway
@@ -124,12 +141,15 @@ async def run_gateway(
     plugins: Sequence[object] = (),
     clock: Clock,
     wait_for_store: bool,
+    connect: Connect = _refuse_to_connect,
 ) -> AsyncGenerator[RunningGateway]:
     """Run a gateway; it may be handed out before its store is open.
 
     Args:
         wait_for_store: When the store is away at the start, go on trying with a backoff and take no
             orders meanwhile. Otherwise that is an error.
+        connect: Makes a connection to another gateway on the store, by its address, without any I/O. Without
+            it, what another one serves is refused.
 
     Raises:
         ConfigError: The configuration is wrong.
@@ -138,11 +158,12 @@ async def run_gateway(
     loaded = load_plugins(plugins)
     metrics = Metrics()
     plans = plan_accounts(config, loaded, clock)
-    gateway = LocalGateway()
+    replicas = Replicas() if config.replicas.enabled else None
+    gateway = LocalGateway() if replicas is None else _forwarding_gateway(plans, replicas, connect)
     opened = asyncio.Event()
     published: dict[str, str] = {}
     stores: list[Store] = []
-    replicas = Replicas() if config.replicas.enabled else None
+    following: list[asyncio.Task[None]] = []
 
     def publish(addresses: Mapping[str, str]) -> None:
         published.update(addresses)
@@ -192,6 +213,7 @@ async def run_gateway(
             gateway.attach(engine)
             if replicas is not None and keeper is not None:
                 replicas.attach(keeper)
+                following.append(group.create_task(_follow(config, engine, replicas, clock)))
                 metrics.watch_leases(keeper)
             metrics.watch_accounts(lambda: engine.accounts, clock)
             metrics.watch_outboxes(lambda: engine.outboxes)
@@ -231,8 +253,8 @@ async def run_gateway(
                 holders=replicas,
             )
         finally:
-            if opener is not None:
-                opener.cancel()
+            for task in (*following, *([] if opener is None else [opener])):
+                task.cancel()
             # Shielded by hand: a caller that is cancelled still waits for its orders' answers.
             await _uncancelled(_close(gateway, stores, replicas, config.gateway.drain_s))
 
@@ -277,6 +299,7 @@ async def _close(
             await engine.close()
     if replicas is not None:
         await replicas.close()
+    await gateway.hang_up()
     gateway.detach("the gateway is closed", for_good=True)
     for store in stores:
         await store.close()
@@ -330,6 +353,22 @@ def _keeper(
         rng=random.Random(),
         group=group,
     )
+
+
+def _forwarding_gateway(
+    plans: Sequence[AccountPlan], replicas: Replicas, connect: Connect
+) -> ForwardingGateway:
+    routes = [plan.route for plan in plans]
+    plugins = {plan.route.venue: plan.plugin for plan in plans}
+    return ForwardingGateway(routes, plugins, replicas, Peers(connect))
+
+
+async def _follow(config: Config, engine: Engine, replicas: Replicas, clock: Clock) -> None:
+    """Keep up with the other gateways on the store."""
+    from tradegw.store.postgres_notices import PostgresNotices
+
+    notices = PostgresNotices(config.store.url)
+    await Follower(engine, notices, clock, is_ours=replicas.is_ours).run()
 
 
 def _publish(store: Store, addresses: Mapping[str, str]) -> None:

@@ -6,6 +6,7 @@ What is written under a lease checks its token: see `postgres_writer.Fence`.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import LiteralString
@@ -18,6 +19,8 @@ from tradegw.ports import LeaseHolder, LeaseRow
 from tradegw.store.postgres_connections import Connection, connect, store_error
 
 __all__ = ["PostgresLeases"]
+
+_log = logging.getLogger(__name__)
 
 _SELECT = """
 SELECT
@@ -65,6 +68,17 @@ RETURNING account_id
 """
 
 
+_WAIT_FOR_HOLDER_S = 2.0
+
+# Not those that wait as well, such as another gateway that wants the lease.
+_END_BLOCKERS = """
+SELECT a.pid FROM pg_stat_activity AS a
+WHERE
+    a.pid = ANY (pg_blocking_pids($1::int)) AND a.wait_event_type IS DISTINCT FROM 'Lock'
+    AND pg_terminate_backend(a.pid)
+"""
+
+
 class PostgresLeases:
     """A `ports.Leases`. Its methods belong to one event loop."""
 
@@ -98,7 +112,8 @@ class PostgresLeases:
                     """,
                     (account_id,),
                 )
-                found = await _read(connection, account_id, _READ + "FOR UPDATE")
+                async with self._ending_what_is_in_the_way(connection):
+                    found = await _read(connection, account_id, _READ + "FOR UPDATE")
                 assert found is not None, f"the lease of account {account_id} has gone"
                 if not may_take(found):
                     return found
@@ -163,6 +178,35 @@ class PostgresLeases:
         """Let go of the connection. Safe to call twice."""
         connection, self._connection = self._connection, None
         if connection is not None:
+            await connection.close()
+
+    @asynccontextmanager
+    async def _ending_what_is_in_the_way(self, connection: Connection) -> AsyncGenerator[None]:
+        """End the server's sessions that have kept this connection waiting for longer than a commit takes.
+
+        An old holder that was stopped in mid-transaction holds its lock on the lease for as long as it
+        sleeps: the server counts it as busy, since it waits for the rest of a pipeline, and not as idle. What
+        it was writing is undone with its session, and it finds that out when it wakes.
+        """
+        ending = asyncio.create_task(self._end_blockers(connection.info.backend_pid))
+        try:
+            yield
+        finally:
+            ending.cancel()
+            await asyncio.wait([ending])
+            if not ending.cancelled() and (error := ending.exception()) is not None:
+                _log.warning("what is in the way of a lease cannot be ended: %s", error)
+
+    async def _end_blockers(self, waiting_pid: int) -> None:
+        await asyncio.sleep(_WAIT_FOR_HOLDER_S)
+        connection = await connect(self._url, read_only=False)
+        try:
+            while True:
+                cursor = await connection.execute(_END_BLOCKERS, (waiting_pid,))
+                if ended := [row[0] for row in await cursor.fetchall()]:
+                    _log.warning("sessions of an old holder were ended: %s", ended)
+                await asyncio.sleep(_WAIT_FOR_HOLDER_S)
+        finally:
             await connection.close()
 
     @asynccontextmanager

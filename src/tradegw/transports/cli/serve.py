@@ -28,6 +28,7 @@ from tradegw.transports.cli.workers import (
     run_workers,
     when_starter_ends,
 )
+from tradegw.transports.grpc.peer import Peer
 from tradegw.transports.grpc.server import serve as serve_grpc
 from tradegw.transports.http.server import serve_http
 
@@ -151,7 +152,9 @@ async def _run(config: Config, doors: _Doors, stop: _Stop, *, as_json: bool) -> 
         when_starter_ends(lambda: stop.ask("its starter ended"))
         own_host = config.replicas.address.rpartition(":")[0] or "127.0.0.1"
         check_doors(config.gateway.environment, {"replicas.address": own_host})
-    async with run_gateway(config, clock=SystemClock(), wait_for_store=True) as running:
+    async with run_gateway(
+        config, clock=SystemClock(), wait_for_store=True, connect=Peer
+    ) as running:
         async with (
             serve_grpc(
                 running.gateway,
