@@ -12,6 +12,7 @@ from tradegw.engine.members import AccountPlan
 from tradegw.errors import ConfigError, StoreError, TradegwError
 from tradegw.gateway.clock import SystemClock
 from tradegw.gateway.config import Config, StoreConfig
+from tradegw.gateway.leases import LeaseState, list_leases
 from tradegw.gateway.open import plan_accounts
 from tradegw.gateway.record import find_running, has_record
 from tradegw.gateway.schema import check_schema
@@ -105,7 +106,23 @@ async def _server(config: Config) -> Sequence[Finding]:
         except (StoreError, ConfigError) as e:
             verdict, detail = Verdict.PROBLEM, str(e)
         found.append(Finding(subject="store", check=check, verdict=verdict, detail=detail))
+    if config.replicas.enabled:
+        found.append(await _leases(config))
     return found
+
+
+async def _leases(config: Config) -> Finding:
+    try:
+        leases = await list_leases(config)
+    except (StoreError, ConfigError) as e:
+        verdict, detail = Verdict.PROBLEM, str(e)
+    else:
+        stuck = [lease.account for lease in leases if lease.state is LeaseState.STUCK]
+        verdict = Verdict.PROBLEM if stuck else Verdict.OK
+        detail = ", ".join(f"{lease.account} {lease.state}" for lease in leases)
+        if stuck:
+            detail += "; nobody takes over what is STUCK: see `tradegw lease release --help`"
+    return Finding(subject="store", check="leases", verdict=verdict, detail=detail)
 
 
 async def _store(config: Config) -> Sequence[Finding]:

@@ -69,6 +69,13 @@ COMMANDS: Final[tuple[CommandInfo, ...]] = tuple(
         (_ACT, "halts", "control:halts", "List the halts in force."),
         (_ACT, "resolve", "control:resolve", "Decide an order in doubt by hand."),
         (_ACT, "adopt", "control:adopt", "Make open orders at a venue ours."),
+        (_ACT, "lease list", "leases:lease_list", "Show which gateway serves which account."),
+        (
+            _ACT,
+            "lease release",
+            "leases:lease_release",
+            "Say that the silent holder of an account is gone.",
+        ),
         (
             _ACT,
             "doctor",
@@ -100,6 +107,7 @@ COMMANDS: Final[tuple[CommandInfo, ...]] = tuple(
 
 _GROUP_HELP: Final = {
     "order": "Place, cancel, replace and show single orders.",
+    "lease": "Show who serves which account, where several gateways share the store.",
     "config": "Check and print the configuration.",
     "migrate": "Take the store's schema forwards and back.",
 }
