@@ -10,7 +10,9 @@ import pytest
 
 from tests.integration.engine.bench import capabilities
 from tests.integration.engine.fleet import PATIENCE_S, TENURE_S, TERMS, Fleet, Replica, a_fleet
-from tradegw.errors import InvalidOrder, StoreUnavailable, Unavailable
+from tradegw.errors import Conflict, InvalidOrder, StoreUnavailable, Unavailable
+from tradegw.gateway.config import load_config
+from tradegw.gateway.leases import LeaseState, list_leases, release_lease
 from tradegw.model import AccountName, CommandKind, EvidenceKind, Order, OrdStatus
 from tradegw.testing.exchange import Fault
 from tradegw.venue import ExpiryKind
@@ -101,6 +103,29 @@ async def test_the_free_accounts_of_a_start_are_spread(fleet: Fleet) -> None:
         return one.held == set(fleet.accounts)
 
     await fleet.until(all_are_ones)
+
+
+async def test_a_gateway_may_shut_down_while_it_opens_an_account(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tradegw.engine.account import Account
+
+    opening = asyncio.Event()
+
+    async def load(_: Account) -> None:
+        opening.set()
+        await asyncio.Event().wait()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Account, "load", load)
+        one = await fleet.start("one")
+        await opening.wait()
+        assert one.held == set()
+        await one.keeper.cease_taking()
+        await fleet.stop(one)
+    assert await fleet.lease("holder") == "", "given back all the same"
+    two = await (await fleet.start("two")).ready()
+    assert (await two.place()).ord_status is OrdStatus.NEW
 
 
 # --- losing ----------------------------------------------------------------------------------------
@@ -293,13 +318,22 @@ async def test_silence_alone_does_not_take_an_account_whose_requests_never_expir
 async def test_an_operator_may_say_that_the_holder_is_gone(lenient: Fleet) -> None:
     one = await (await lenient.start("one")).ready()
     two = await lenient.start("two")
-    account_id = one.engine.account("paper").record.account_id
-    leases = two.keeper._reading
-    (row,) = await leases.list([account_id])
-    assert not await leases.release_expired(row), "it is alive"
+    config = load_config(
+        environ={},
+        overrides={
+            "store": {"url": lenient.url},
+            "venues": {"scripted": {"plugin": "mock"}},
+            "accounts": {"paper": {"venue": "scripted"}},
+        },
+    )
+    assert [lease.state for lease in await list_leases(config)] == [LeaseState.HELD]
+    with pytest.raises(Conflict) as refused:
+        await release_lease(config, "paper")
+    assert refused.value.reason == "LEASE_HELD"
     await lenient.expire()
-    (row,) = await leases.list([account_id])
-    assert await leases.release_expired(row)
+    assert [lease.state for lease in await list_leases(config)] == [LeaseState.STUCK]
+    await release_lease(config, "paper")
+    assert [lease.state for lease in await list_leases(config)] == [LeaseState.FREE]
     two.look()
     await two.ready()
     one.clock.turn(TERMS.ttl_s / 3 + 0.01)
