@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -47,17 +48,17 @@ async def holding(replica: Replica) -> None:
     await until(all_of_them, PATIENCE_S, f"{replica.name} serves every account")
 
 
-async def stop_and_wake(fleet: Fleet, holder: Replica, other: Replica) -> None:
+async def stop_and_wake(fleet: Fleet, holder: Replica, *others: Replica) -> None:
     """Have the holder stop itself while bots trade; it wakes when all that it knew is over."""
-    reader = fleet.follow(other)
+    reader = fleet.follow(others[0])
     waiting = await fleet.trade_until(lambda: holder.is_stopped, f"{holder.name} stops itself")
     stopped = time.monotonic()
     holder.is_asked = False
-    await fleet.taken_over([other], stopped)
+    await fleet.taken_over(stopped)
     await waiting
     # Past the lease, or nobody had taken over. Past `valid_until` as well: what the sleeper had stored and
     # not sent is proven absent only then.
-    await fleet.settled(other)
+    await fleet.settled(others[0])
     assert time.monotonic() - stopped > TTL_S / 2
     holder.go_on()
     holder.is_asked = True
@@ -67,23 +68,31 @@ async def stop_and_wake(fleet: Fleet, holder: Replica, other: Replica) -> None:
 
     await until(knows, PATIENCE_S, f"{holder.name} has learnt that it holds nothing")
     await fleet.trade(20)
-    # It has found no gap, and goes on at another gateway.
+    await end(reader)
+
+
+async def kill(fleet: Fleet, holder: Replica, others: Sequence[Replica]) -> None:
+    """Kill the holder in the middle of what bots place."""
+    reader = fleet.follow(others[0])
+    answered = len(fleet.answers) + 20
+    waiting = await fleet.trade_until(lambda: len(fleet.answers) >= answered, "bots trade")
+    trading = asyncio.create_task(fleet.trade(100))
+    killed = time.monotonic()
+    await holder.kill()
+    await fleet.taken_over(killed)
+    await asyncio.gather(waiting, trading)
+    await end(reader)
+
+
+async def end(reader: asyncio.Task[None]) -> None:
+    """End a reader that has found no gap; the stream goes on at another gateway."""
     assert not reader.done(), reader
     reader.cancel()
     with suppress(asyncio.CancelledError):
         await reader
 
 
-async def kill(fleet: Fleet, holder: Replica, other: Replica) -> None:
-    """Kill the holder while bots trade."""
-    waiting = await fleet.trade_until(lambda: True, "nothing")
-    killed = time.monotonic()
-    await holder.kill()
-    await fleet.taken_over([other], killed)
-    await waiting
-    await fleet.trade(20)
-
-
+@pytest.mark.timeout(600)
 async def test_a_holder_sleeps_another_dies_and_nothing_is_lost_or_doubled(
     replicas: Fleet, tell: Tell
 ) -> None:
@@ -92,5 +101,36 @@ async def test_a_holder_sleeps_another_dies_and_nothing_is_lost_or_doubled(
     two = await replicas.start("two", stop_at="SENT_UNANSWERED:60")
     await stop_and_wake(replicas, one, two)
     await stop_and_wake(replicas, two, one)
-    await kill(replicas, one, two)
+    await kill(replicas, one, [two])
     tell(replicas.report(await replicas.check(two)))
+
+
+@pytest.mark.long
+@pytest.mark.timeout(3600)
+async def test_twenty_of_each_among_three(replicas: Fleet, tell: Tell) -> None:
+    """Ten thousand orders, while holders sleep at either side of their sending, and die."""
+    stops = Counter[str]()
+    kills = 0
+    rounds = 20
+    standby = await replicas.start("standby")
+    await holding(standby)
+    while min(stops["JOURNALED_UNSENT"], stops["SENT_UNANSWERED"], kills) < rounds:
+        point = ("JOURNALED_UNSENT", "SENT_UNANSWERED")[kills % 2]
+        sleeper = await replicas.start("sleeper", stop_at=f"{point}:{30 + kills}")
+        # Whoever holds the accounts dies, so that the sleeper gets them, as the only one that is there.
+        await kill(replicas, standby, [sleeper])
+        kills += 1
+        await holding(sleeper)
+        heirs = [await replicas.start(name) for name in ("heir", "other")]
+        await stop_and_wake(replicas, sleeper, *heirs)
+        stops[point] += 1
+        await replicas.trade(10_000 // (2 * rounds))
+        # The sleeper and one heir go; who is left serves everything.
+        for gone in (sleeper, heirs[1]):
+            gone.is_asked = False
+            assert await asyncio.to_thread(gone.served.stop) == 0
+        standby = heirs[0]
+        await holding(standby)
+    claim = await replicas.check(standby)
+    assert claim.orders >= 10_000
+    tell(f"{dict(stops)} stops and {kills} kills among three gateways: {replicas.report(claim)}")

@@ -16,7 +16,7 @@ from tests.postgres_servers import NAMES
 from tradegw.errors import LeaseLost, StoreInUse
 from tradegw.model import Balance
 from tradegw.ports import LeaseHolder, LeaseRow
-from tradegw.store import postgres_lock
+from tradegw.store import postgres_leases, postgres_lock
 from tradegw.store.postgres import PostgresStore, open_postgres
 from tradegw.store.postgres_leases import PostgresLeases
 
@@ -201,3 +201,28 @@ async def test_leases_are_listed_and_an_expired_one_may_be_given_back_by_somebod
     assert await leases.release_expired(expired)
     (released,) = await leases.list([account_id])
     assert (released.by.holder, released.is_expired) == ("", True)
+
+
+async def test_a_holder_that_sleeps_in_mid_transaction_is_in_nobodys_way(
+    url: str,
+    stores: tuple[PostgresStore, PostgresStore],
+    leases: PostgresLeases,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its session is ended, and no other: the server would wait for the rest of its pipeline for ever."""
+    monkeypatch.setattr(postgres_leases, "_WAIT_FOR_HOLDER_S", 0.05)
+    desk = await Desk.open(stores[0])
+    await hold(desk, stores[0], leases, ONE)
+    async with (
+        await psycopg.AsyncConnection.connect(url) as sleeper,
+        await psycopg.AsyncConnection.connect(url, autocommit=True) as bystander,
+    ):
+        await sleeper.execute(
+            "SELECT 1 FROM lease WHERE account_id = %s FOR KEY SHARE", (desk.account_id,)
+        )
+        row = await leases.take(desk.account_id, TWO, ttl_s=TTL_S, may_take=lambda _: True)
+        assert row.by == TWO
+        with pytest.raises(psycopg.OperationalError):
+            await sleeper.execute("SELECT 1")
+        await bystander.execute("SELECT 1")
+        await stores[0].ping()
