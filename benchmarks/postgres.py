@@ -64,18 +64,20 @@ async def placements(url: str, *, callers: int) -> Figures:
 
 def main() -> None:
     """Measure, and print."""
-    with running_server() as server, database(server) as rows, database(server) as url:
-        with psycopg.connect(url) as connection:
+    with running_server() as server, database(server) as rows:
+        with psycopg.connect(rows) as connection:
             shown = connection.execute(
                 "SELECT current_setting('server_version'), current_setting('fsync')"
             ).fetchone()
         assert shown is not None
         print(f"PostgreSQL {shown[0]}, fsync {shown[1]}")
-        asyncio.run(migrate_postgres(url, time_ns=0))
         for number in (1, 64):
             clients = min(number, 16)
             bare = single_rows(rows, clients=clients)
-            figures = asyncio.run(placements(url, callers=number))
+            # A store of its own each: the mock venue in memory would come back as another exchange.
+            with database(server) as url:
+                asyncio.run(migrate_postgres(url, time_ns=0))
+                figures = asyncio.run(placements(url, callers=number))
             print(
                 f"{number} callers: {figures.per_second:.0f} placements/s, p50 "
                 f"{figures.p50_s * 1000:.2f} ms, p99 {figures.p99_s * 1000:.2f} ms; pgbench with {clients} "

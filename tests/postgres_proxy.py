@@ -19,7 +19,7 @@ class Cut(Enum):
     AFTER = auto()
     """The server carries it out, and its answer is lost."""
     LATE = auto()
-    """The client is cut; the server gets it when the test says so."""
+    """The client is cut; the server gets it when the test says so. Then it is cut, too."""
 
 
 class Proxy:
@@ -28,7 +28,8 @@ class Proxy:
     Attributes:
         url: Of the server, through the proxy.
         next_cut: What happens to the next COMMIT; done once.
-        is_refusing: Cuts whoever connects.
+        is_refusing: Cuts whoever connects, and when a COMMIT is cut also those who are connected.
+        refused: Released for each of them.
         commits: How many were passed on.
     """
 
@@ -39,6 +40,7 @@ class Proxy:
         self.url = ""
         self.next_cut: Cut | None = None
         self.is_refusing = False
+        self.refused = asyncio.Semaphore(0)
         self.commits = 0
         self.late = asyncio.Event()
         self.was_cut = asyncio.Event()
@@ -51,6 +53,7 @@ class Proxy:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         if self.is_refusing:
+            self.refused.release()
             writer.transport.abort()
             return
         there, here = await asyncio.open_connection(*self._server)
@@ -84,6 +87,8 @@ class Proxy:
         here: asyncio.StreamWriter,
         writer: asyncio.StreamWriter,
     ) -> None:
+        if self.is_refusing:
+            self.cut_all(but=here)
         if cut is not Cut.AFTER:
             writer.transport.abort()
             self.was_cut.set()
@@ -91,16 +96,17 @@ class Proxy:
             return
         if cut is Cut.LATE:
             await self.late.wait()
-        here.write(piece)
-        here.write_eof()
-        while await there.read(65_536):
-            pass  # The server ends when it has carried out what it was asked.
+        with suppress(OSError):  # Unless it has ended before.
+            here.write(piece)
+            here.write_eof()
+            while await there.read(65_536):
+                pass  # The server ends when it has carried out what it was asked.
         writer.transport.abort()
         self.was_cut.set()
 
-    def cut_all(self) -> None:
-        """Cut every connection, wherever it stands."""
-        for writer in list(self._writers):
+    def cut_all(self, *, but: asyncio.StreamWriter | None = None) -> None:
+        """Cut every connection, wherever it stands; one of them may keep its way to the server."""
+        for writer in self._writers - {but}:
             writer.transport.abort()
 
 

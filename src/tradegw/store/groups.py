@@ -26,6 +26,7 @@ from tradegw.store import writes
 from tradegw.store.connections import drive
 
 __all__ = [
+    "CommitFailed",
     "Database",
     "Done",
     "Doubt",
@@ -69,6 +70,10 @@ class Doubt(Exception):
     """A statement of a whole group's did not do what nearly always it does: begin anew, one by one."""
 
 
+class CommitFailed(Exception):
+    """COMMIT was asked, and something else came than that it was done. The cause is the driver's error."""
+
+
 class Database(Protocol):
     """Where one group at a time becomes a transaction."""
 
@@ -90,7 +95,11 @@ class Database(Protocol):
         ...
 
     async def commit(self) -> None:
-        """Make the transaction durable."""
+        """Make the transaction durable.
+
+        Raises:
+            CommitFailed: It may be durable, or not.
+        """
         ...
 
     @property
@@ -99,12 +108,13 @@ class Database(Protocol):
         ...
 
     def together(self) -> AbstractAsyncContextManager[Queries]:
-        """Begin a transaction, and yield queries that may be sent before those before them are answered.
+        """Begin a transaction, yield its queries, and make it durable, unless the block raises.
 
-        A row count among them may be a guess, the usual one.
+        They may be sent as late as with COMMIT. A row count among them may be a guess, the usual one.
 
         Raises:
-            Doubt: At the end: a guess was wrong.
+            Doubt: At the end: a guess was wrong, and COMMIT was not asked.
+            CommitFailed: At the end: it may be durable, or not.
         """
         ...
 
@@ -309,6 +319,14 @@ class GroupCommit:
                 await database.begin()
                 for job in self._group:
                     await self._run(job)
+                await database.commit()
+        except CommitFailed as e:
+            error = e.__cause__
+            assert isinstance(error, database.Error)
+            outcome = await database.find_out(error, self._new_heads)
+            if isinstance(outcome, StoreError):
+                outcome.__cause__ = error
+            return outcome
         except StoreError as e:
             await database.roll_back()
             return e
@@ -317,16 +335,9 @@ class GroupCommit:
             await database.roll_back()
             if may_repeat and fault is Fault.PASSING:
                 return Verdict.AGAIN
-            error = database.explain(e)
-            error.__cause__ = e
-            return error
-        try:
-            await database.commit()
-        except database.Error as e:
-            outcome = await database.find_out(e, self._new_heads)
-            if isinstance(outcome, StoreError):
-                outcome.__cause__ = e
-            return outcome
+            explained = database.explain(e)
+            explained.__cause__ = e
+            return explained
         return Verdict.STORED
 
     def _forget(self) -> None:
@@ -336,11 +347,12 @@ class GroupCommit:
             job.error = job.outcome = None
 
     async def _run_all(self) -> bool:
-        """Begin, and run the jobs in a row. False: one of them left something that must not stay; begin anew.
+        """Begin, run the jobs in a row, and commit. False: one of them left something that must not stay.
 
         Nearly always all of them are stored, and a savepoint for each is a third of the statements.
 
         Raises:
+            CommitFailed: They may be durable, or not.
             Database.Error: The database failed, not a job.
         """
         try:
@@ -348,7 +360,7 @@ class GroupCommit:
                 for job in self._group:
                     await self._try(job, queries)
                     if job.error is not None or isinstance(job.outcome, (KeyTaken, Replayed)):
-                        return False
+                        raise Doubt
         except Doubt:
             return False
         except self._database.Error as e:

@@ -191,6 +191,7 @@ class _Pool:
         self._failure: Exception | None = None
         self._pool: AsyncConnectionPool[Connection] = AsyncConnectionPool(
             conninfo_of(url, read_only=read_only),
+            connection_class=Connection,
             kwargs={
                 "autocommit": True,
                 "cursor_factory": AsyncRawCursor,

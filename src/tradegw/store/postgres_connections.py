@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, LiteralString, cast
 
 import psycopg
@@ -17,6 +18,7 @@ from tradegw._generated.queries import PostgresQueries, Queries
 from tradegw.errors import ConfigError, StoreCorrupt, StoreError, StoreUnavailable
 
 __all__ = [
+    "Backend",
     "Connection",
     "Cursor",
     "FreshCursors",
@@ -29,8 +31,27 @@ __all__ = [
     "tell_durability",
 ]
 
-Connection = AsyncConnection[TupleRow]
 Cursor = AsyncRawCursor[TupleRow]
+
+
+@dataclass(frozen=True, slots=True)
+class Backend:
+    """The process of the server that serves a connection."""
+
+    pid: int
+    started: str
+    """When, as the server writes it: numbers of processes come again."""
+
+
+class Connection(AsyncConnection[TupleRow]):
+    """A connection that was made ready by `prepare`.
+
+    Attributes:
+        backend: Who serves it; None for one that only reads.
+    """
+
+    backend: Backend | None = None
+
 
 _OLDEST_SERVER = 15
 _STATEMENTS = 256
@@ -45,6 +66,10 @@ _PATIENCE = {
     "keepalives_interval": "2",
     "keepalives_count": "3",
 }
+
+# Rows that come as JSON are joined with a table by its key. A plan that reads it through would be made while
+# it is small, and kept while it grows.
+_PLANS = "SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off"
 
 # A lock of somebody's shell does not hold a write for ever, and a process that sleeps inside a transaction
 # (a debugger, a stopped machine) holds no lock of ours for ever.
@@ -80,7 +105,7 @@ async def connect(url: str, *, read_only: bool) -> Connection:
         StoreUnavailable: The server cannot be reached, or does not let us in.
     """
     try:
-        connection = await AsyncConnection.connect(
+        connection = await Connection.connect(
             conninfo_of(url, read_only=read_only),
             autocommit=True,
             cursor_factory=AsyncRawCursor,
@@ -117,11 +142,20 @@ async def prepare(connection: Connection, *, read_only: bool) -> None:
     await connection.execute(_LIMITS, prepare=False)
     if read_only:
         return
-    row = await (await connection.execute("SHOW synchronous_commit")).fetchone()
-    if row is None or row[0] not in {"on", "remote_apply"}:
+    await connection.execute(_PLANS, prepare=False)
+    cursor = await connection.execute(
+        """
+        SELECT current_setting('synchronous_commit'), pid, backend_start::text
+        FROM pg_stat_activity WHERE pid = pg_backend_pid()
+        """
+    )
+    row = await cursor.fetchone()
+    assert row is not None
+    connection.backend = Backend(*row[1:])
+    if row[0] not in {"on", "remote_apply"}:
         raise ConfigError(
             f"store.url: expected synchronous_commit = on (or remote_apply); the server, database or "
-            f"role has it at {row and row[0]}, and would lose orders that it confirmed",
+            f"role has it at {row[0]}, and would lose orders that it confirmed",
             reason="SYNCHRONOUS_COMMIT_OFF",
         )
 

@@ -1,29 +1,31 @@
 """Groups of writes on Postgres: one transaction at a time, sent as a pipeline, and what became of its COMMIT.
 
-A group that nothing is wrong with takes two round trips, however many statements it has: all of them with
-their checks, then COMMIT.
+A group that nothing is wrong with takes one round trip, COMMIT included, however many entries it has: the
+server itself checks what they take for granted, and carries out nothing that stands behind an error.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any, LiteralString, Protocol, cast
+from typing import Protocol
 
 import psycopg
 from psycopg import errors
+from psycopg.pq import TransactionStatus
 
 from tradegw._generated.queries import Queries
 from tradegw.errors import CommitUnknown, LeaseLost, StoreError, StoreUnavailable
 from tradegw.model import AccountId
 from tradegw.ports import Head
-from tradegw.store.groups import Doubt, Fault, Verdict
+from tradegw.store.groups import CommitFailed, Doubt, Fault, Verdict
+from tradegw.store.postgres_batch import Batch
 from tradegw.store.postgres_connections import (
+    Backend,
     Connection,
-    Cursor,
     FreshCursors,
     queries_on,
     run,
@@ -41,10 +43,16 @@ _FENCE = "order_event_pkey"
 """Broken when somebody else wrote to the account: our numbers, and what we remember, are out of date."""
 
 _IN_FORCE = """
-SELECT 1 / (token = $2)::int FROM lease WHERE account_id = $1 FOR KEY SHARE
+WITH held AS (SELECT token FROM lease WHERE account_id = $1 FOR KEY SHARE)
+SELECT 1 / count(*) FROM held WHERE token = $2
 """
 """An error unless the token is in force: then nothing that follows in the pipeline is done. The lock is weak
 enough for a renewal, which changes no key, and keeps a new holder waiting until we have committed."""
+
+_END = """
+SELECT pg_terminate_backend(pid, 1000) FROM pg_stat_activity
+WHERE pid = $1 AND backend_start = $2::timestamptz AND pid <> pg_backend_pid()
+"""
 
 _PASSING = (errors.DeadlockDetected, errors.SerializationFailure)
 
@@ -91,7 +99,7 @@ class PostgresDatabase:
         self._connections = connections
         self._fence = fence
         self._connection: Connection | None = None
-        self._transaction_id: str | None = None
+        self._backend: Backend | None = None
         # A COMMIT that was interrupted on the server while it waited for a standby succeeds, with a warning.
         self._warnings: list[str] = []
 
@@ -102,8 +110,9 @@ class PostgresDatabase:
 
     async def begin(self) -> None:
         """Begin a transaction, whose statements are answered one by one."""
-        async with self.together():
-            pass
+        connection = await self._take()
+        async with connection.pipeline():
+            await self._begin(connection)
 
     async def execute(self, command: str) -> None:
         """Run SAVEPOINT, ROLLBACK TO or RELEASE."""
@@ -114,43 +123,71 @@ class PostgresDatabase:
         await self._let_go(undo=True)
 
     async def commit(self) -> None:
-        """Make the transaction durable."""
-        self._warnings.clear()
-        await run(self._taken(), "COMMIT")
-        if self._warnings:
-            raise psycopg.OperationalError(f"COMMIT was answered with {self._warnings[0]}")
-        await self._let_go()
+        """Make the transaction durable.
+
+        Raises:
+            CommitFailed: It may be durable, or not.
+        """
+        try:
+            await run(self._taken(), "COMMIT")
+        except psycopg.Error as e:
+            raise CommitFailed from e
+        await self._end()
 
     @asynccontextmanager
     async def together(self) -> AsyncGenerator[Queries]:
-        """Begin, and yield queries that are sent without waiting, their row counts taken to be one.
+        """Begin, yield queries that are sent without waiting and taken to concern one row each, and commit.
 
         Raises:
             Doubt: A row count was another.
-            LeaseLost: The token in force is another, and stays so: whoever takes the lease over waits until
-                this transaction has ended.
+            CommitFailed: It may be durable, or not.
         """
+        connection = await self._take()
+        batch = Batch(connection)
+        doubt: Doubt | None = None
+        is_asked = False
+        try:
+            async with connection.pipeline() as pipeline:
+                await self._begin(connection)
+                try:
+                    yield batch
+                    await batch.send()
+                    if batch.guessed:
+                        await pipeline.sync()
+                        if any(cursor.rowcount != 1 for cursor in batch.guessed):
+                            raise Doubt
+                    is_asked = True
+                    await run(connection, "COMMIT")
+                except Doubt as e:
+                    doubt = e  # An error that the pipeline still has to tell says more.
+        except psycopg.Error as e:
+            # Inside a transaction that failed: COMMIT stood behind the error, and was not carried out.
+            if is_asked and connection.info.transaction_status is not TransactionStatus.INERROR:
+                raise CommitFailed from e
+            raise
+        if doubt is not None:
+            raise doubt
+        await self._end()
+
+    async def _take(self) -> Connection:
         self._connection = connection = await self._connections.take()
+        self._backend = connection.backend
+        self._warnings.clear()
         connection.add_notice_handler(self._hear)
-        cursors = _Guessing(connection)
-        async with connection.pipeline():
-            await run(connection, "BEGIN")
-            # It tells later whether the transaction is over.
-            number = await connection.execute("SELECT pg_current_xact_id()::text")
-            fence = self._fence
-            held = (
-                None
-                if fence is None
-                else await connection.execute(_IN_FORCE, (fence.account_id, fence.token))
+        return connection
+
+    async def _begin(self, connection: Connection) -> None:
+        await run(connection, "BEGIN")
+        if (fence := self._fence) is not None:
+            await connection.execute(_IN_FORCE, (fence.account_id, fence.token))
+
+    async def _end(self) -> None:
+        """Believe what COMMIT said."""
+        if self._warnings:
+            raise CommitFailed from psycopg.OperationalError(
+                f"COMMIT was answered with {self._warnings[0]}"
             )
-            yield queries_on(cursors)
-        row = await number.fetchone()
-        assert row is not None
-        self._transaction_id = row[0]
-        if held is not None and await held.fetchone() is None:
-            raise self._lease_lost()
-        if any(cursor.rowcount != 1 for cursor in cursors.guessed):
-            raise Doubt
+        await self._let_go()
 
     def fault(self, error: Exception) -> Fault:
         """Say whose an exception is."""
@@ -181,7 +218,7 @@ class PostgresDatabase:
     async def find_out(
         self, error: Exception, heads: Mapping[AccountId, Head]
     ) -> StoreError | Verdict:
-        """Wait until the transaction is over, however long that takes, and read what was written.
+        """End the connection on the server, however long that takes, and read what was written.
 
         Until then nobody is answered, and nothing else of the account is written. Only closing the store
         ends the wait.
@@ -208,8 +245,8 @@ class PostgresDatabase:
     async def _ask(self, heads: Mapping[AccountId, Head]) -> bool | None:
         """Look for the last event of each account. None: the transaction is not over yet.
 
-        Its number tells only whether it still runs: after a crash or a promotion another transaction may have
-        the same. What was written tells whether it was committed. The transaction that looks writes
+        It is when nobody serves its connection any more: what is still on its way to the server is never read
+        there then. What was written tells whether it was committed. The transaction that looks writes
         something too, if only to the log: whatever a standby must confirm, it confirms in order, so what we
         saw is confirmed when this is.
         """
@@ -217,7 +254,7 @@ class PostgresDatabase:
         self._connection = connection
         connection.add_notice_handler(self._hear)
         try:
-            if await self._is_running(connection):
+            if not await self._is_ended(connection):
                 return None
             await run(connection, "BEGIN")
             await connection.execute("SELECT pg_logical_emit_message(true, 'tradegw', 'asked')")
@@ -241,15 +278,12 @@ class PostgresDatabase:
         assert len(set(are)) <= 1, f"half of a transaction is stored: {heads}"
         return all(are)
 
-    async def _is_running(self, connection: Connection) -> bool:
-        try:
-            cursor = await connection.execute(
-                "SELECT pg_xact_status($1::xid8)", (self._transaction_id,)
-            )
-        except errors.InvalidParameterValue:
-            return False  # A server that never got as far: it has lost the transaction, or never had it.
-        row = await cursor.fetchone()
-        return row is not None and row[0] == "in progress"
+    async def _is_ended(self, connection: Connection) -> bool:
+        """End who served the transaction. Not there: it has ended, or it was another server's."""
+        backend = self._backend
+        assert backend is not None, "a connection for writing knows its backend"
+        cursor = await connection.execute(_END, (backend.pid, backend.started))
+        return all(row[0] for row in await cursor.fetchall())
 
     def _hear(self, diagnostic: psycopg.errors.Diagnostic) -> None:
         if diagnostic.severity_nonlocalized == "WARNING":
@@ -277,28 +311,3 @@ class PostgresDatabase:
         if is_broken:
             # The others that nobody uses have probably died with it.
             await self._connections.weed()
-
-
-class _Guessing(FreshCursors):
-    """Takes each row count to be one, and remembers whose."""
-
-    def __init__(self, connection: Connection) -> None:
-        super().__init__(connection)
-        self.guessed: list[Cursor] = []
-
-    async def execute(self, query: LiteralString, params: Sequence[Any] | None = None) -> Cursor:
-        """Send a statement."""
-        return cast("Cursor", _Guess(await super().execute(query, params), self.guessed))
-
-
-class _Guess:
-    def __init__(self, cursor: Cursor, guessed: list[Cursor]) -> None:
-        self._cursor = cursor
-        self._guessed = guessed
-        self.fetchone = cursor.fetchone
-        self.fetchall = cursor.fetchall
-
-    @property
-    def rowcount(self) -> int:
-        self._guessed.append(self._cursor)
-        return 1

@@ -11,7 +11,7 @@ from tradegw.errors import CommitUnknown, StoreError, StoreUnavailable
 from tradegw.model import AccountId
 from tradegw.ports import Head
 from tradegw.store.connections import store_error
-from tradegw.store.groups import Fault, Verdict
+from tradegw.store.groups import CommitFailed, Fault, Verdict
 
 __all__ = ["SqliteDatabase"]
 
@@ -50,13 +50,17 @@ class SqliteDatabase:
 
     async def commit(self) -> None:
         """Make the transaction durable."""
-        self._connection.execute("COMMIT")
+        try:
+            self._connection.execute("COMMIT")
+        except sqlite3.Error as e:
+            raise CommitFailed from e
 
     @asynccontextmanager
     async def together(self) -> AsyncGenerator[Queries]:
-        """Begin, and yield the queries: there is nothing to wait for between them."""
+        """Begin, yield the queries, of which each is answered at once, and commit."""
         await self.begin()
         yield self._queries
+        await self.commit()
 
     def fault(self, error: Exception) -> Fault:
         """Say whose an exception is. A mistake in a statement is found before the database is touched."""

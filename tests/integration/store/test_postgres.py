@@ -327,25 +327,39 @@ async def test_a_commit_that_never_arrived_is_found_undone(
     await no_problems(store)
 
 
-async def test_nobody_is_answered_while_the_transaction_may_still_commit(
+async def test_nobody_is_answered_while_nobody_knows(
     proxied: tuple[Proxy, PostgresStore, Desk],
 ) -> None:
-    """The server gets COMMIT long after we lost it: to read the store before would tell a lie."""
+    """It was carried out, and the server cannot be asked: neither that nor the contrary is told."""
     proxy, store, desk = proxied
-    other = await Desk.open(store, "second")
-    proxy.next_cut = Cut.LATE
+    proxy.next_cut, proxy.is_refusing = Cut.AFTER, True
     placing = asyncio.ensure_future(desk.place("c1"))
     await proxy.was_cut.wait()
     behind = asyncio.ensure_future(desk.place("c2"))
-    # Other accounts go on meanwhile, for longer than it takes to look.
-    for i in range(20):
-        await other.place(f"o{i}")
-    assert await store.find_order(an_order("c1").order_id) is None
+    for _ in range(3):
+        await proxy.refused.acquire()
     assert not placing.done()
     assert not behind.done()
-    proxy.late.set()
+    proxy.is_refusing = False
     assert (await placing).seq == 2
     assert (await behind).seq == 3
+    await no_problems(store)
+
+
+async def test_what_is_on_its_way_while_we_look_is_never_carried_out(
+    proxied: tuple[Proxy, PostgresStore, Desk],
+) -> None:
+    """The server would get COMMIT long after we lost it, and what we read before would be a lie."""
+    proxy, store, desk = proxied
+    proxy.next_cut = Cut.LATE
+    with pytest.raises(StoreUnavailable, match="undone"):
+        await desk.place("c1")
+    proxy.was_cut.clear()
+    proxy.late.set()
+    await proxy.was_cut.wait()
+    assert await store.find_order(an_order("c1").order_id) is None
+    store.readmit(desk.account_id)
+    assert (await desk.place("c1")).seq == 2
     await no_problems(store)
 
 
