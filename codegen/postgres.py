@@ -194,6 +194,27 @@ class BundledServer:
             process, self._process = self._process, None
             _stop(process)
 
+    @contextmanager
+    def standby(self) -> Generator[BundledServer]:
+        """Yield another server that follows this one until it is promoted.
+
+        Raises:
+            PostgresUnavailable: It cannot be made, or does not start.
+        """
+        directory = self._directory / "standby"
+        directory.mkdir()
+        owner = self._directory.stat()
+        os.chown(directory, owner.st_uid, owner.st_gid)
+        command = [str(self._install / "bin" / "pg_basebackup"), "-D", str(directory / "data")]
+        options = ["-d", self.url, "-R", "-X", "stream", "-c", "fast", "--no-sync"]
+        _run([*self._become, *command, *options], directory)
+        follower = BundledServer(self._install, directory, self._become)
+        try:
+            follower.start()
+            yield follower
+        finally:
+            follower.stop()
+
     def crash(self) -> None:
         """Kill all of its processes, as a failing machine does."""
         assert self._process is not None
@@ -275,8 +296,12 @@ def _become(uid: int, gid: int) -> Sequence[str]:
 def _initdb(install: Path, directory: Path, become: Sequence[str]) -> None:
     command = [str(install / "bin" / "initdb"), "-D", str(directory / "data"), "-U", "postgres"]
     options = ["-A", "trust", "-E", "UTF8", "--no-locale", "--no-sync"]
+    _run([*become, *command, *options], directory)
+
+
+def _run(command: Sequence[str], directory: Path) -> None:
     done = subprocess.run(
-        [*become, *command, *options],
+        command,
         cwd=directory,
         env=_environment(directory),
         capture_output=True,
@@ -284,7 +309,7 @@ def _initdb(install: Path, directory: Path, become: Sequence[str]) -> None:
         check=False,
     )
     if done.returncode != 0:
-        raise PostgresUnavailable(f"initdb failed: {done.stdout}{done.stderr}")
+        raise PostgresUnavailable(f"{' '.join(command)} failed: {done.stdout}{done.stderr}")
 
 
 def _start(
