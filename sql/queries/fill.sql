@@ -1,22 +1,31 @@
 -- name: insert_fill :execrows
--- Store one fill, once. No row means a replay, which the caller must not apply again.
+-- Store one fill, once. No row means a replay, of an archived one too: not to be applied again.
 INSERT INTO fill (
     account_id, order_id, trade_id, seq, venue, symbol, side, last_qty, last_px, client_order_id,
     venue_order_id, fee, fee_asset, liquidity, inferred, corrects, transact_time_ns,
     received_time_ns
 )
-VALUES (
+SELECT
     :account_id, :order_id, :trade_id, :seq, :venue, :symbol, :side, :last_qty, :last_px,
     :client_order_id?, :venue_order_id?, :fee?, :fee_asset?, :liquidity, :inferred, :corrects?,
     :transact_time_ns, :received_time_ns
+WHERE NOT EXISTS (
+    SELECT 1 FROM archived_fill AS a
+    WHERE a.account_id = :account_id AND a.order_id = :order_id AND a.trade_id = :trade_id
 )
 ON CONFLICT (account_id, order_id, trade_id) DO NOTHING;
 
 -- name: list_fills_counted :many
--- What an order's fills say of its quantities, in the order in which they came.
-SELECT trade_id, last_qty, last_px, inferred, corrects FROM fill
+-- What an order's fills say of its quantities, archived ones too, in the order in which they came.
+SELECT
+    trade_id AS "trade_id!", last_qty AS "last_qty!", last_px AS "last_px!",
+    inferred AS "inferred!", corrects, seq AS "seq!"
+FROM fill
 WHERE account_id = :account_id AND order_id = :order_id
-ORDER BY seq;
+UNION ALL
+SELECT trade_id, last_qty, last_px, inferred, corrects, seq FROM archived_fill
+WHERE account_id = :account_id AND order_id = :order_id
+ORDER BY 6;
 
 -- name: list_fills :many
 -- The fills that a filter lets through, newest first, those before a given one.

@@ -9,6 +9,10 @@ WHERE excluded.seq > outbox_cursor.seq;
 -- How far a sink has confirmed an account's events.
 SELECT seq FROM outbox_cursor WHERE sink = :sink AND account_id = :account_id;
 
+-- name: list_outbox_cursors :many
+-- How far every sink that ever confirmed an account's events has come.
+SELECT sink, seq FROM outbox_cursor WHERE account_id = :account_id ORDER BY sink;
+
 -- name: insert_inbox :execrows
 -- Remember that a message has taken effect, once. No row means that it was remembered before.
 INSERT INTO inbox (source, message_id, digest, order_id, taken_time_ns)

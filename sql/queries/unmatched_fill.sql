@@ -24,7 +24,8 @@ ORDER BY seq
 LIMIT :limit_rows;
 
 -- name: list_unattached_fills_after :many
--- Those of them that have found no order since. The others are in `fill` too, by the same number.
+-- Those of them that have found no order since. The others are in `fill` too, or archived there, by
+-- the same number.
 SELECT
     u.account_id, u.symbol, u.side, u.venue_order_id, u.trade_id, u.seq, u.venue, u.last_qty,
     u.last_px, u.client_order_id, u.fee, u.fee_asset, u.liquidity, u.inferred, u.corrects,
@@ -33,6 +34,9 @@ FROM unmatched_fill AS u
 WHERE
     u.account_id = :account_id AND u.seq > :after_seq
     AND NOT EXISTS (SELECT 1 FROM fill AS f WHERE f.account_id = u.account_id AND f.seq = u.seq)
+    AND NOT EXISTS (
+        SELECT 1 FROM archived_fill AS a WHERE a.account_id = u.account_id AND a.seq = u.seq
+    )
 ORDER BY u.seq
 LIMIT :limit_rows;
 

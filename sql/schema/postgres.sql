@@ -148,7 +148,8 @@ CREATE TABLE command (
     PRIMARY KEY (scope, idempotency_key)
 );
 
--- The ledger: append-only, one chain for each account, numbered without gaps.
+-- The ledger: append-only, one chain for each account, numbered without gaps. It begins where the account's
+-- checkpoint ends: what came before is in an archive.
 CREATE TABLE order_event (
     account_id uuid NOT NULL REFERENCES account (account_id) ON DELETE RESTRICT,
     seq bigint NOT NULL,
@@ -175,8 +176,30 @@ BEGIN
 END;
 $$;
 
+-- Where the events of an account begin that are still in `order_event`: number and hash of the last one that
+-- was archived. They may be deleted up to there.
+CREATE TABLE chain_checkpoint (
+    account_id uuid NOT NULL PRIMARY KEY REFERENCES account (account_id) ON DELETE RESTRICT,
+    seq bigint NOT NULL CHECK (seq > 0),
+    hash bytea NOT NULL,
+    -- Name of the newest file.
+    archive text NOT NULL,
+    archived_time_ns bigint NOT NULL
+);
+
+CREATE FUNCTION refuse_event_change() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF TG_OP = 'DELETE' AND EXISTS (
+        SELECT 1 FROM chain_checkpoint AS c WHERE c.account_id = OLD.account_id AND c.seq >= OLD.seq
+    ) THEN
+        RETURN OLD;
+    END IF;
+    RAISE EXCEPTION 'order_event is append-only';
+END;
+$$;
+
 CREATE TRIGGER order_event_is_never_changed BEFORE UPDATE OR DELETE ON order_event
-FOR EACH ROW EXECUTE FUNCTION refuse_change();
+FOR EACH ROW EXECUTE FUNCTION refuse_event_change();
 
 CREATE TABLE fill (
     account_id uuid NOT NULL,
@@ -184,7 +207,7 @@ CREATE TABLE fill (
     -- Unique within one order alone: venues reuse trade ids across symbols, and for both sides of
     -- a self-trade.
     trade_id text NOT NULL,
-    -- The event that brought it.
+    -- The event that brought it. It may be archived, when the fill has found its order later.
     seq bigint NOT NULL,
     venue text NOT NULL,
     symbol text NOT NULL,
@@ -201,16 +224,45 @@ CREATE TABLE fill (
     transact_time_ns bigint NOT NULL,
     received_time_ns bigint NOT NULL,
     PRIMARY KEY (account_id, order_id, trade_id),
-    UNIQUE (account_id, seq),
-    FOREIGN KEY (account_id, seq) REFERENCES order_event (account_id, seq) ON DELETE RESTRICT
+    UNIQUE (account_id, seq)
 );
 
 CREATE INDEX fill_newest ON fill (transact_time_ns, account_id, seq);
 
-CREATE TRIGGER fill_is_never_changed BEFORE UPDATE OR DELETE ON fill
+-- What is left of a fill whose event is archived: its key, so that none counts twice, and what its order's
+-- quantities are made of.
+CREATE TABLE archived_fill (
+    account_id uuid NOT NULL,
+    order_id uuid NOT NULL REFERENCES orders (order_id) ON DELETE RESTRICT,
+    trade_id text NOT NULL,
+    seq bigint NOT NULL,
+    last_qty numeric NOT NULL,
+    last_px numeric NOT NULL,
+    inferred boolean NOT NULL,
+    corrects text,
+    PRIMARY KEY (account_id, order_id, trade_id),
+    UNIQUE (account_id, seq)
+);
+
+CREATE TRIGGER archived_fill_is_never_changed BEFORE UPDATE OR DELETE ON archived_fill
 FOR EACH ROW EXECUTE FUNCTION refuse_change();
 
--- Fills that match no order yet.
+CREATE FUNCTION refuse_fill_change() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF TG_OP = 'DELETE' AND EXISTS (
+        SELECT 1 FROM archived_fill AS a
+        WHERE a.account_id = OLD.account_id AND a.order_id = OLD.order_id AND a.trade_id = OLD.trade_id
+    ) THEN
+        RETURN OLD;
+    END IF;
+    RAISE EXCEPTION 'fill is append-only';
+END;
+$$;
+
+CREATE TRIGGER fill_is_never_changed BEFORE UPDATE OR DELETE ON fill
+FOR EACH ROW EXECUTE FUNCTION refuse_fill_change();
+
+-- Fills that matched no order when they came. They stay when their events are archived.
 CREATE TABLE unmatched_fill (
     account_id uuid NOT NULL,
     symbol text NOT NULL,
@@ -231,8 +283,7 @@ CREATE TABLE unmatched_fill (
     transact_time_ns bigint NOT NULL,
     received_time_ns bigint NOT NULL,
     PRIMARY KEY (account_id, symbol, side, venue_order_id, trade_id),
-    UNIQUE (account_id, seq),
-    FOREIGN KEY (account_id, seq) REFERENCES order_event (account_id, seq) ON DELETE RESTRICT
+    UNIQUE (account_id, seq)
 );
 
 CREATE TABLE balance (

@@ -162,7 +162,8 @@ CREATE TABLE command (
     PRIMARY KEY (scope, idempotency_key)
 ) STRICT, WITHOUT ROWID;
 
--- The ledger: append-only, one chain for each account, numbered without gaps.
+-- The ledger: append-only, one chain for each account, numbered without gaps. It begins where the account's
+-- checkpoint ends: what came before is in an archive.
 CREATE TABLE order_event (
     account_id TEXT NOT NULL REFERENCES account (account_id) ON DELETE RESTRICT,
     seq INTEGER NOT NULL,
@@ -195,9 +196,23 @@ BEGIN
 END;
 
 CREATE TRIGGER order_event_is_never_deleted BEFORE DELETE ON order_event
+WHEN NOT EXISTS (
+    SELECT 1 FROM chain_checkpoint AS c WHERE c.account_id = OLD.account_id AND c.seq >= OLD.seq
+)
 BEGIN
     SELECT RAISE(ABORT, 'order_event is append-only');
 END;
+
+-- Where the events of an account begin that are still in `order_event`: number and hash of the last one that
+-- was archived. They may be deleted up to there.
+CREATE TABLE chain_checkpoint (
+    account_id TEXT NOT NULL PRIMARY KEY REFERENCES account (account_id) ON DELETE RESTRICT,
+    seq INTEGER NOT NULL CHECK (seq > 0),
+    hash BLOB NOT NULL,
+    -- Name of the newest file.
+    archive TEXT NOT NULL,
+    archived_time_ns INTEGER NOT NULL
+) STRICT;
 
 CREATE TABLE fill (
     account_id TEXT NOT NULL,
@@ -205,7 +220,7 @@ CREATE TABLE fill (
     -- Unique within one order alone: venues reuse trade ids across symbols, and for both sides of
     -- a self-trade.
     trade_id TEXT NOT NULL,
-    -- The event that brought it.
+    -- The event that brought it. It may be archived, when the fill has found its order later.
     seq INTEGER NOT NULL,
     venue TEXT NOT NULL,
     symbol TEXT NOT NULL,
@@ -224,8 +239,7 @@ CREATE TABLE fill (
     transact_time_ns INTEGER NOT NULL,
     received_time_ns INTEGER NOT NULL,
     PRIMARY KEY (account_id, order_id, trade_id),
-    UNIQUE (account_id, seq),
-    FOREIGN KEY (account_id, seq) REFERENCES order_event (account_id, seq) ON DELETE RESTRICT
+    UNIQUE (account_id, seq)
 ) STRICT;
 
 CREATE INDEX fill_newest ON fill (transact_time_ns, account_id, seq);
@@ -236,11 +250,40 @@ BEGIN
 END;
 
 CREATE TRIGGER fill_is_never_deleted BEFORE DELETE ON fill
+WHEN NOT EXISTS (
+    SELECT 1 FROM archived_fill AS a
+    WHERE a.account_id = OLD.account_id AND a.order_id = OLD.order_id AND a.trade_id = OLD.trade_id
+)
 BEGIN
     SELECT RAISE(ABORT, 'fill is append-only');
 END;
 
--- Fills that match no order yet.
+-- What is left of a fill whose event is archived: its key, so that none counts twice, and what its order's
+-- quantities are made of.
+CREATE TABLE archived_fill (
+    account_id TEXT NOT NULL,
+    order_id TEXT NOT NULL REFERENCES orders (order_id) ON DELETE RESTRICT,
+    trade_id TEXT NOT NULL,
+    seq INTEGER NOT NULL,
+    last_qty TEXT NOT NULL,
+    last_px TEXT NOT NULL,
+    inferred INTEGER NOT NULL CHECK (inferred IN (0, 1)),
+    corrects TEXT,
+    PRIMARY KEY (account_id, order_id, trade_id),
+    UNIQUE (account_id, seq)
+) STRICT;
+
+CREATE TRIGGER archived_fill_is_never_updated BEFORE UPDATE ON archived_fill
+BEGIN
+    SELECT RAISE(ABORT, 'archived_fill is append-only');
+END;
+
+CREATE TRIGGER archived_fill_is_never_deleted BEFORE DELETE ON archived_fill
+BEGIN
+    SELECT RAISE(ABORT, 'archived_fill is append-only');
+END;
+
+-- Fills that matched no order when they came. They stay when their events are archived.
 CREATE TABLE unmatched_fill (
     account_id TEXT NOT NULL,
     symbol TEXT NOT NULL,
@@ -263,8 +306,7 @@ CREATE TABLE unmatched_fill (
     transact_time_ns INTEGER NOT NULL,
     received_time_ns INTEGER NOT NULL,
     PRIMARY KEY (account_id, symbol, side, venue_order_id, trade_id),
-    UNIQUE (account_id, seq),
-    FOREIGN KEY (account_id, seq) REFERENCES order_event (account_id, seq) ON DELETE RESTRICT
+    UNIQUE (account_id, seq)
 ) STRICT;
 
 CREATE TABLE balance (

@@ -11,6 +11,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Se
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from decimal import Decimal
+from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
 from tradegw.model import (
@@ -256,6 +257,7 @@ class ProblemKind(enum.StrEnum):
     FILL_DIFFERS = "FILL_DIFFERS"
     FILL_MISSING = "FILL_MISSING"
     UNEXPECTED_ROW = "UNEXPECTED_ROW"
+    ARCHIVE = "ARCHIVE"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -540,7 +542,11 @@ class Store(Protocol):
         ...
 
     async def list_events(self, where: EventFilter, *, limit: int) -> Sequence[OrderEvent]:
-        """Return events in the order of their numbers."""
+        """Return events in the order of their numbers; of an order, those that are not archived.
+
+        Raises:
+            InvalidOrder: The event after `after_seq` is archived; reason `OUT_OF_RANGE`.
+        """
         ...
 
     async def list_stream_fills(
@@ -549,6 +555,9 @@ class Store(Protocol):
         """Return the account's fills whose event has a number above `after_seq`, in that order.
 
         The replay of a fill stream; read by index from `fill`, without decoding events.
+
+        Raises:
+            InvalidOrder: The event after `after_seq` is archived; reason `OUT_OF_RANGE`.
         """
         ...
 
@@ -560,6 +569,10 @@ class Store(Protocol):
 
     async def get_head(self, account: AccountName) -> Head:
         """Return the committed end of the account's stream."""
+        ...
+
+    async def get_checkpoint(self, account: AccountName) -> Head:
+        """Return the last event of the account that was archived: its stream begins after it."""
         ...
 
     async def count_orders(self) -> Mapping[OrdStatus, int]:
@@ -574,8 +587,13 @@ class Store(Protocol):
         """
         ...
 
-    def verify(self) -> AsyncIterator[Problem]:
-        """Check every chain, rebuild orders and fills from the events, and yield what contradicts."""
+    def verify(self, archives: Sequence[Path] = ()) -> AsyncIterator[Problem]:
+        """Check every chain, rebuild orders and fills from the events, and yield what contradicts.
+
+        Args:
+            archives: Files with what was archived; chains whose files are given are checked from their
+                beginning, others from their checkpoint.
+        """
         ...
 
     async def close(self) -> None:

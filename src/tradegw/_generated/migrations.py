@@ -427,6 +427,233 @@ CREATE TABLE lease (
 DROP TABLE lease;
 """,
     ),
+    Migration(
+        number=6,
+        name="archive",
+        oldest_release="0.1.0",
+        up="""
+-- oldest-release: 0.1.0
+
+-- Where the events of an account begin that are still in `order_event`: number and hash of the last one that
+-- was archived. They may be deleted up to there.
+CREATE TABLE chain_checkpoint (
+    account_id TEXT NOT NULL PRIMARY KEY REFERENCES account (account_id) ON DELETE RESTRICT,
+    seq INTEGER NOT NULL CHECK (seq > 0),
+    hash BLOB NOT NULL,
+    -- Name of the newest file.
+    archive TEXT NOT NULL,
+    archived_time_ns INTEGER NOT NULL
+) STRICT;
+
+DROP TRIGGER order_event_is_never_deleted;
+
+CREATE TRIGGER order_event_is_never_deleted BEFORE DELETE ON order_event
+WHEN NOT EXISTS (
+    SELECT 1 FROM chain_checkpoint AS c WHERE c.account_id = OLD.account_id AND c.seq >= OLD.seq
+)
+BEGIN
+    SELECT RAISE(ABORT, 'order_event is append-only');
+END;
+
+-- What is left of a fill whose event is archived: its key, so that none counts twice, and what its order's
+-- quantities are made of.
+CREATE TABLE archived_fill (
+    account_id TEXT NOT NULL,
+    order_id TEXT NOT NULL REFERENCES orders (order_id) ON DELETE RESTRICT,
+    trade_id TEXT NOT NULL,
+    seq INTEGER NOT NULL,
+    last_qty TEXT NOT NULL,
+    last_px TEXT NOT NULL,
+    inferred INTEGER NOT NULL CHECK (inferred IN (0, 1)),
+    corrects TEXT,
+    PRIMARY KEY (account_id, order_id, trade_id),
+    UNIQUE (account_id, seq)
+) STRICT;
+
+CREATE TRIGGER archived_fill_is_never_updated BEFORE UPDATE ON archived_fill
+BEGIN
+    SELECT RAISE(ABORT, 'archived_fill is append-only');
+END;
+
+CREATE TRIGGER archived_fill_is_never_deleted BEFORE DELETE ON archived_fill
+BEGIN
+    SELECT RAISE(ABORT, 'archived_fill is append-only');
+END;
+
+-- The events that the next two refer to may leave before they do: the same tables, without that foreign key.
+ALTER TABLE fill RENAME TO fill_before;
+
+CREATE TABLE fill (
+    account_id TEXT NOT NULL,
+    order_id TEXT NOT NULL REFERENCES orders (order_id) ON DELETE RESTRICT,
+    -- Unique within one order alone: venues reuse trade ids across symbols, and for both sides of
+    -- a self-trade.
+    trade_id TEXT NOT NULL,
+    -- The event that brought it. It may be archived, when the fill has found its order later.
+    seq INTEGER NOT NULL,
+    venue TEXT NOT NULL,
+    symbol TEXT NOT NULL,
+    side TEXT NOT NULL CHECK (side IN ('BUY', 'SELL')),
+    last_qty TEXT NOT NULL,
+    last_px TEXT NOT NULL,
+    client_order_id TEXT,
+    venue_order_id TEXT,
+    fee TEXT,
+    fee_asset TEXT,
+    liquidity TEXT NOT NULL CHECK (
+        liquidity = 'MAKER' OR liquidity = 'TAKER' OR liquidity = 'UNKNOWN'
+    ),
+    inferred INTEGER NOT NULL CHECK (inferred IN (0, 1)),
+    corrects TEXT,
+    transact_time_ns INTEGER NOT NULL,
+    received_time_ns INTEGER NOT NULL,
+    PRIMARY KEY (account_id, order_id, trade_id),
+    UNIQUE (account_id, seq)
+) STRICT;
+
+INSERT INTO fill SELECT * FROM fill_before;
+DROP TABLE fill_before;
+
+CREATE INDEX fill_newest ON fill (transact_time_ns, account_id, seq);
+
+CREATE TRIGGER fill_is_never_updated BEFORE UPDATE ON fill
+BEGIN
+    SELECT RAISE(ABORT, 'fill is append-only');
+END;
+
+CREATE TRIGGER fill_is_never_deleted BEFORE DELETE ON fill
+WHEN NOT EXISTS (
+    SELECT 1 FROM archived_fill AS a
+    WHERE a.account_id = OLD.account_id AND a.order_id = OLD.order_id AND a.trade_id = OLD.trade_id
+)
+BEGIN
+    SELECT RAISE(ABORT, 'fill is append-only');
+END;
+
+ALTER TABLE unmatched_fill RENAME TO unmatched_fill_before;
+
+CREATE TABLE unmatched_fill (
+    account_id TEXT NOT NULL,
+    symbol TEXT NOT NULL,
+    side TEXT NOT NULL CHECK (side IN ('BUY', 'SELL')),
+    -- Empty when the venue did not say.
+    venue_order_id TEXT NOT NULL,
+    trade_id TEXT NOT NULL,
+    seq INTEGER NOT NULL,
+    venue TEXT NOT NULL,
+    last_qty TEXT NOT NULL,
+    last_px TEXT NOT NULL,
+    client_order_id TEXT,
+    fee TEXT,
+    fee_asset TEXT,
+    liquidity TEXT NOT NULL CHECK (
+        liquidity = 'MAKER' OR liquidity = 'TAKER' OR liquidity = 'UNKNOWN'
+    ),
+    inferred INTEGER NOT NULL CHECK (inferred IN (0, 1)),
+    corrects TEXT,
+    transact_time_ns INTEGER NOT NULL,
+    received_time_ns INTEGER NOT NULL,
+    PRIMARY KEY (account_id, symbol, side, venue_order_id, trade_id),
+    UNIQUE (account_id, seq)
+) STRICT;
+
+INSERT INTO unmatched_fill SELECT * FROM unmatched_fill_before;
+DROP TABLE unmatched_fill_before;
+""",
+        down="""
+-- Older releases know nothing of archives: they would find a chain without a beginning. Where events are
+-- archived, this fails: a number is never NULL.
+INSERT INTO schema_migration (number, name, applied_time_ns, oldest_release)
+SELECT NULL, 'archive', 0, '' FROM chain_checkpoint;
+
+ALTER TABLE unmatched_fill RENAME TO unmatched_fill_after;
+
+CREATE TABLE unmatched_fill (
+    account_id TEXT NOT NULL,
+    symbol TEXT NOT NULL,
+    side TEXT NOT NULL CHECK (side IN ('BUY', 'SELL')),
+    -- Empty when the venue did not say.
+    venue_order_id TEXT NOT NULL,
+    trade_id TEXT NOT NULL,
+    seq INTEGER NOT NULL,
+    venue TEXT NOT NULL,
+    last_qty TEXT NOT NULL,
+    last_px TEXT NOT NULL,
+    client_order_id TEXT,
+    fee TEXT,
+    fee_asset TEXT,
+    liquidity TEXT NOT NULL CHECK (
+        liquidity = 'MAKER' OR liquidity = 'TAKER' OR liquidity = 'UNKNOWN'
+    ),
+    inferred INTEGER NOT NULL CHECK (inferred IN (0, 1)),
+    corrects TEXT,
+    transact_time_ns INTEGER NOT NULL,
+    received_time_ns INTEGER NOT NULL,
+    PRIMARY KEY (account_id, symbol, side, venue_order_id, trade_id),
+    UNIQUE (account_id, seq),
+    FOREIGN KEY (account_id, seq) REFERENCES order_event (account_id, seq) ON DELETE RESTRICT
+) STRICT;
+
+INSERT INTO unmatched_fill SELECT * FROM unmatched_fill_after;
+DROP TABLE unmatched_fill_after;
+
+ALTER TABLE fill RENAME TO fill_after;
+
+CREATE TABLE fill (
+    account_id TEXT NOT NULL,
+    order_id TEXT NOT NULL REFERENCES orders (order_id) ON DELETE RESTRICT,
+    -- Unique within one order alone: venues reuse trade ids across symbols, and for both sides of
+    -- a self-trade.
+    trade_id TEXT NOT NULL,
+    -- The event that brought it.
+    seq INTEGER NOT NULL,
+    venue TEXT NOT NULL,
+    symbol TEXT NOT NULL,
+    side TEXT NOT NULL CHECK (side IN ('BUY', 'SELL')),
+    last_qty TEXT NOT NULL,
+    last_px TEXT NOT NULL,
+    client_order_id TEXT,
+    venue_order_id TEXT,
+    fee TEXT,
+    fee_asset TEXT,
+    liquidity TEXT NOT NULL CHECK (
+        liquidity = 'MAKER' OR liquidity = 'TAKER' OR liquidity = 'UNKNOWN'
+    ),
+    inferred INTEGER NOT NULL CHECK (inferred IN (0, 1)),
+    corrects TEXT,
+    transact_time_ns INTEGER NOT NULL,
+    received_time_ns INTEGER NOT NULL,
+    PRIMARY KEY (account_id, order_id, trade_id),
+    UNIQUE (account_id, seq),
+    FOREIGN KEY (account_id, seq) REFERENCES order_event (account_id, seq) ON DELETE RESTRICT
+) STRICT;
+
+INSERT INTO fill SELECT * FROM fill_after;
+DROP TABLE fill_after;
+
+CREATE INDEX fill_newest ON fill (transact_time_ns, account_id, seq);
+
+CREATE TRIGGER fill_is_never_updated BEFORE UPDATE ON fill
+BEGIN
+    SELECT RAISE(ABORT, 'fill is append-only');
+END;
+
+CREATE TRIGGER fill_is_never_deleted BEFORE DELETE ON fill
+BEGIN
+    SELECT RAISE(ABORT, 'fill is append-only');
+END;
+
+DROP TRIGGER order_event_is_never_deleted;
+
+CREATE TRIGGER order_event_is_never_deleted BEFORE DELETE ON order_event
+BEGIN
+    SELECT RAISE(ABORT, 'order_event is append-only');
+END;
+
+DROP TABLE archived_fill;
+DROP TABLE chain_checkpoint;
+""",
+    ),
 )
 
 POSTGRES: tuple[Migration, ...] = (
@@ -806,6 +1033,105 @@ CREATE TABLE lease (
 """,
         down="""
 DROP TABLE lease;
+""",
+    ),
+    Migration(
+        number=6,
+        name="archive",
+        oldest_release="0.1.0",
+        up="""
+-- oldest-release: 0.1.0
+
+-- Where the events of an account begin that are still in `order_event`: number and hash of the last one that
+-- was archived. They may be deleted up to there.
+CREATE TABLE chain_checkpoint (
+    account_id uuid NOT NULL PRIMARY KEY REFERENCES account (account_id) ON DELETE RESTRICT,
+    seq bigint NOT NULL CHECK (seq > 0),
+    hash bytea NOT NULL,
+    -- Name of the newest file.
+    archive text NOT NULL,
+    archived_time_ns bigint NOT NULL
+);
+
+-- What is left of a fill whose event is archived: its key, so that none counts twice, and what its order's
+-- quantities are made of.
+CREATE TABLE archived_fill (
+    account_id uuid NOT NULL,
+    order_id uuid NOT NULL REFERENCES orders (order_id) ON DELETE RESTRICT,
+    trade_id text NOT NULL,
+    seq bigint NOT NULL,
+    last_qty numeric NOT NULL,
+    last_px numeric NOT NULL,
+    inferred boolean NOT NULL,
+    corrects text,
+    PRIMARY KEY (account_id, order_id, trade_id),
+    UNIQUE (account_id, seq)
+);
+
+CREATE TRIGGER archived_fill_is_never_changed BEFORE UPDATE OR DELETE ON archived_fill
+FOR EACH ROW EXECUTE FUNCTION refuse_change();
+
+-- The events that these refer to may leave before they do.
+ALTER TABLE fill DROP CONSTRAINT fill_account_id_seq_fkey;
+ALTER TABLE unmatched_fill DROP CONSTRAINT unmatched_fill_account_id_seq_fkey;
+
+DROP TRIGGER order_event_is_never_changed ON order_event;
+
+CREATE FUNCTION refuse_event_change() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF TG_OP = 'DELETE' AND EXISTS (
+        SELECT 1 FROM chain_checkpoint AS c WHERE c.account_id = OLD.account_id AND c.seq >= OLD.seq
+    ) THEN
+        RETURN OLD;
+    END IF;
+    RAISE EXCEPTION 'order_event is append-only';
+END;
+$$;
+
+CREATE TRIGGER order_event_is_never_changed BEFORE UPDATE OR DELETE ON order_event
+FOR EACH ROW EXECUTE FUNCTION refuse_event_change();
+
+DROP TRIGGER fill_is_never_changed ON fill;
+
+CREATE FUNCTION refuse_fill_change() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF TG_OP = 'DELETE' AND EXISTS (
+        SELECT 1 FROM archived_fill AS a
+        WHERE a.account_id = OLD.account_id AND a.order_id = OLD.order_id AND a.trade_id = OLD.trade_id
+    ) THEN
+        RETURN OLD;
+    END IF;
+    RAISE EXCEPTION 'fill is append-only';
+END;
+$$;
+
+CREATE TRIGGER fill_is_never_changed BEFORE UPDATE OR DELETE ON fill
+FOR EACH ROW EXECUTE FUNCTION refuse_fill_change();
+""",
+        down="""
+-- Older releases know nothing of archives: they would find a chain without a beginning.
+DO $$
+BEGIN
+    IF EXISTS (SELECT 1 FROM chain_checkpoint) THEN
+        RAISE EXCEPTION 'events are archived, and older releases cannot run without them';
+    END IF;
+END;
+$$;
+
+DROP TRIGGER fill_is_never_changed ON fill;
+DROP FUNCTION refuse_fill_change();
+CREATE TRIGGER fill_is_never_changed BEFORE UPDATE OR DELETE ON fill
+FOR EACH ROW EXECUTE FUNCTION refuse_change();
+DROP TRIGGER order_event_is_never_changed ON order_event;
+DROP FUNCTION refuse_event_change();
+CREATE TRIGGER order_event_is_never_changed BEFORE UPDATE OR DELETE ON order_event
+FOR EACH ROW EXECUTE FUNCTION refuse_change();
+ALTER TABLE unmatched_fill ADD FOREIGN KEY (account_id, seq)
+REFERENCES order_event (account_id, seq) ON DELETE RESTRICT;
+ALTER TABLE fill ADD FOREIGN KEY (account_id, seq)
+REFERENCES order_event (account_id, seq) ON DELETE RESTRICT;
+DROP TABLE archived_fill;
+DROP TABLE chain_checkpoint;
 """,
     ),
 )

@@ -99,6 +99,15 @@ class Outbox:
 
     async def _publish(self) -> None:
         after = await self._store.get_outbox_cursor(self.sink, self._account_id)
+        if not after:
+            # A sink that is new gets what is here. One that has confirmed something holds its next event
+            # here: archiving goes no further than the slowest.
+            after = (await self._store.get_checkpoint(self.account)).seq
+            if after:
+                log.warning(
+                    "sink %s is new: events of %s up to %s are archived, and it does not get them",
+                    *(self.sink, self.account, after),
+                )
         self._confirmed = after
         async for part in self._hub.read([self.account], {self.account: after}):
             if not part.events:

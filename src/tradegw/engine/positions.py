@@ -17,6 +17,7 @@ from decimal import Decimal
 
 from tradegw.engine.account import NS_PER_S, Account
 from tradegw.engine.resolver import within
+from tradegw.errors import InvalidOrder
 from tradegw.model import Fill, Position, Side, plain
 from tradegw.model.numbers import CONTEXT, ZERO
 from tradegw.plugins import AccountPlugins
@@ -131,14 +132,22 @@ class Positions:
         account = self._account
         assert self._read_until is not None
         is_any = False
+        head = await account.store.get_head(account.account)
         while True:
-            fills = await account.store.list_stream_fills(
-                account.account, after_seq=self._read_until, limit=_PAGE
-            )
+            try:
+                fills = await account.store.list_stream_fills(
+                    account.account, after_seq=self._read_until, limit=_PAGE
+                )
+            except InvalidOrder as e:
+                log.warning("account %s: positions are compared anew: %s", account.account, e)
+                self._check, self._read_until = PositionCheck(), head.seq
+                return True
             self._check.count(fills)
             if fills:
                 is_any, self._read_until = True, fills[-1].seq
             if len(fills) < _PAGE:
+                # Events without fills too: what lies behind us may be archived.
+                self._read_until = max(self._read_until, head.seq)
                 return is_any
 
     def _tell(self, unexplained: Mapping[str, Decimal]) -> None:

@@ -26,6 +26,7 @@ _LOCK = 0x7470_6703
 """Held while the schema moves: whoever comes second finds it moved."""
 
 _APPEND_ONLY = ("order_event", "fill")
+_OWNERS = ("schema_migration", "chain_checkpoint", "archived_fill")
 
 
 async def migrate_postgres(
@@ -125,7 +126,8 @@ def _grants(role: str) -> str:
         f"REVOKE ALL ON {tables} FROM {name}",
         f"GRANT SELECT, INSERT, UPDATE, DELETE ON {tables} TO {name}",
         *(f"REVOKE UPDATE, DELETE ON %I.{table} FROM {name}" for table in _APPEND_ONLY),
-        f"REVOKE INSERT, UPDATE, DELETE ON %I.schema_migration FROM {name}",
+        # What may be deleted is said by the owner, who archives.
+        *(f"REVOKE INSERT, UPDATE, DELETE ON %I.{table} FROM {name}" for table in _OWNERS),
     ]
     executed = "".join(
         f"EXECUTE format({sql.Literal(statement).as_string()}, current_schema());"

@@ -9,7 +9,7 @@ from uuid import UUID
 import msgspec
 
 from tradegw._generated.queries import FillRow, Queries
-from tradegw.errors import NotFound, StoreCorrupt
+from tradegw.errors import InvalidOrder, NotFound, StoreCorrupt
 from tradegw.model import (
     AccountId,
     AccountName,
@@ -366,6 +366,7 @@ class Reads:
     ) -> Sequence[Fill]:
         account_id = await self._accounts.get_id(self._queries, account)
         after = _clamp(after_seq)
+        await self._check_archived(account, account_id, after)
         fills = await self._queries.list_fills_after(
             account_id=account_id, after_seq=after, up_to_seq=END, limit_rows=limit
         )
@@ -402,10 +403,26 @@ class Reads:
                 account_id=account_id, order_id=where.order_id, after_seq=after, limit_rows=limit
             )
             return [decode_event(row.payload) for row in story]
+        await self._check_archived(where.account, account_id, after)
         rows = await self._queries.list_order_events(
             account_id=account_id, after_seq=after, limit_rows=limit
         )
         return [decode_event(row.payload) for row in rows]
+
+    async def _check_archived(self, account: AccountName, account_id: UUID, after: int) -> None:
+        """Refuse to go on after an event when the next one has left: there would be a gap."""
+        cut = await self._queries.find_checkpoint(account_id=account_id)
+        if cut is not None and after < cut.seq:
+            raise InvalidOrder(
+                f"the events of {account} up to {cut.seq} are archived; the oldest here is "
+                f"{cut.seq + 1}, and cannot follow after {after}",
+                reason="OUT_OF_RANGE",
+            )
+
+    async def get_checkpoint(self, account: AccountName) -> Head:
+        account_id = await self._accounts.get_id(self._queries, account)
+        row = await self._queries.find_checkpoint(account_id=account_id)
+        return Head() if row is None else Head(seq=row.seq, hash=row.hash)
 
     async def list_event_hashes(
         self, account: AccountName, after_seq: int, limit: int

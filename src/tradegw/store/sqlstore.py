@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import abc
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 from tradegw._generated.queries import Queries
@@ -41,6 +42,7 @@ from tradegw.ports import (
     Stored,
 )
 from tradegw.store import verify, writes
+from tradegw.store.archive import Access
 from tradegw.store.reads import Accounts, Reads
 from tradegw.store.rows import to_inbox
 
@@ -218,6 +220,14 @@ class SqlStore(abc.ABC):
         """
         return await self._look(lambda q: self._on(q).get_head(account))
 
+    async def get_checkpoint(self, account: AccountName) -> Head:
+        """Return the last event of the account that was archived.
+
+        Raises:
+            NotFound: There is no account of that name.
+        """
+        return await self._look(lambda q: self._on(q).get_checkpoint(account))
+
     # --- many -------------------------------------------------------------------------------------
 
     async def list_balances(self, account_id: AccountId) -> Sequence[Balance]:
@@ -257,10 +267,11 @@ class SqlStore(abc.ABC):
         return await self._read(lambda q: self._on(q).list_fills(where, limit, cursor))
 
     async def list_events(self, where: EventFilter, *, limit: int) -> Sequence[OrderEvent]:
-        """Return events in the order of their numbers.
+        """Return events in the order of their numbers; of an order, those that are not archived.
 
         Raises:
             NotFound: There is no account of that name.
+            InvalidOrder: The event after `after_seq` is archived; reason `OUT_OF_RANGE`.
         """
         return await self._read(lambda q: self._on(q).list_events(where, limit))
 
@@ -271,6 +282,7 @@ class SqlStore(abc.ABC):
 
         Raises:
             NotFound: There is no account of that name.
+            InvalidOrder: The event after `after_seq` is archived; reason `OUT_OF_RANGE`.
         """
         return await self._read(lambda q: self._on(q).list_stream_fills(account, after_seq, limit))
 
@@ -296,9 +308,25 @@ class SqlStore(abc.ABC):
         """
         await self._read(lambda q: self._on(q).ping())
 
-    def verify(self) -> AsyncIterator[Problem]:
-        """Check every chain, compare orders and fills with the events, and yield what contradicts."""
-        return verify.verify(self._read)
+    def verify(self, archives: Sequence[Path] = ()) -> AsyncIterator[Problem]:
+        """Check every chain, compare orders and fills with the events, and yield what contradicts.
+
+        Args:
+            archives: Files with the events before the checkpoints. Chains whose files are given are checked
+                from the beginning.
+        """
+        return verify.verify(self._read, archives)
+
+    @property
+    def access(self) -> Access:
+        """The way to this store for whoever archives it, while nobody else writes it."""
+        return _Access(self._read, self._write)
 
     def _on(self, queries: Queries) -> Reads:
         return Reads(queries, self._accounts)
+
+
+class _Access:
+    def __init__(self, read: Callable[..., Any], write: Callable[..., Any]) -> None:
+        self.read = read
+        self.write = write

@@ -3,12 +3,16 @@
 Works through the events a chunk at a time, each in one snapshot, so that a gateway may go on writing. What
 is removed from the very end of an account's stream shows where an order or a fill still tells of it;
 otherwise only against an anchor that was kept elsewhere.
+
+A chain begins at its checkpoint, or, with the files of what was archived, at its beginning: `archived` checks
+those. What was last told of in a file is compared with nothing when the file is not given.
 """
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from dataclasses import fields
+from pathlib import Path
 from typing import Any, Protocol, TypeVar
 from uuid import UUID
 
@@ -19,6 +23,7 @@ from tradegw.ports import AccountRecord, Head, Problem, ProblemKind
 from tradegw.store.codec import chain, decode_event
 from tradegw.store.pages import END
 from tradegw.store.rows import attach, to_account, to_fill, to_order, to_unmatched_fill
+from tradegw.store.verify_archived import ArchivedChain, KeptFill, by_account
 
 __all__ = ["verify"]
 
@@ -33,10 +38,18 @@ class Read(Protocol):
     def __call__(self, work: Callable[[Queries], Any], /) -> Awaitable[Any]: ...
 
 
-async def verify(read: Read) -> AsyncIterator[Problem]:
-    """Yield whatever contradicts."""
+async def verify(read: Read, archives: Sequence[Path] = ()) -> AsyncIterator[Problem]:
+    """Yield whatever contradicts.
+
+    Args:
+        archives: Files with what was archived, in any order; they may overlap.
+    """
     accounts: Sequence[AccountRecord] = await read(_accounts)
+    files = by_account(archives)
     for account in accounts:
+        archived = ArchivedChain(account, files.pop(account.account_id, ()))
+        async for problem in archived.check(read):
+            yield problem
         chunk = _Chunk(account=account, head=Head())
         while True:
             await read(chunk.check)
@@ -49,13 +62,20 @@ async def verify(read: Read) -> AsyncIterator[Problem]:
             yield problem
         after = UUID(int=0)
         while True:
-            orders = _Orders(account=account, after=after)
+            orders = _Orders(account=account, after=after, archived=archived)
             await read(orders.check)
             for problem in orders.problems:
                 yield problem
             if orders.last is None:
                 break
             after = orders.last
+    for strange in files.values():
+        for path in strange:
+            yield Problem(
+                kind=ProblemKind.ARCHIVE,
+                account=path.account,
+                detail=f"archive {path.path} is of an account that the store does not know",
+            )
 
 
 async def _accounts(queries: Queries) -> Sequence[AccountRecord]:
@@ -74,6 +94,10 @@ class _Chunk:
 
     async def check(self, queries: Queries) -> None:
         account_id = self._account.account_id
+        cut = await queries.find_checkpoint(account_id=account_id)
+        if cut is not None and self._after < cut.seq:
+            # Here at the start, or later: what follows was archived while we read.
+            self._after, self.head = cut.seq, Head(seq=cut.seq, hash=cut.hash)
         rows = await queries.list_order_events(
             account_id=account_id, after_seq=self._after, limit_rows=_CHUNK
         )
@@ -125,28 +149,31 @@ class _Chunk:
                 )
         for event in attached:
             came = await queries.find_unmatched_fill(account_id=account_id, seq=event.attaches)
+            before = event.attaches - 1
             rows = await queries.list_attached_fills_after(
-                account_id=account_id,
-                after_seq=event.attaches - 1,
-                up_to_seq=event.attaches,
-                limit_rows=1,
+                account_id=account_id, after_seq=before, up_to_seq=event.attaches, limit_rows=1
             )
-            if came is None or event.order is None or not rows:
+            kept = await queries.list_archived_fills_after(
+                account_id=account_id, after_seq=before, up_to_seq=event.attaches
+            )
+            if came is None or event.order is None or not (rows or kept):
                 self._add(
                     ProblemKind.FILL_MISSING,
                     event.attaches,
                     f"a fill was given to order {event.order_id}, and is not there",
                 )
                 continue
-            told, found = (
-                attach(to_unmatched_fill(came, account), event.order),
-                to_fill(rows[0], account),
+            told = attach(to_unmatched_fill(came, account), event.order)
+            difference = (
+                _difference(told, to_fill(rows[0], account))
+                if rows
+                else KeptFill.of(told).difference(KeptFill.of_row(kept[0]))
             )
-            if told != found:
+            if difference:
                 self._add(
                     ProblemKind.FILL_DIFFERS,
                     event.attaches,
-                    f"fill {found.trade_id} of order {found.order_id}: {_difference(told, found)}",
+                    f"fill {told.trade_id} of order {told.order_id}: {difference}",
                 )
 
     def _check_link(self, row: ListOrderEventsRow) -> None:
@@ -233,9 +260,10 @@ class _Missing:
 class _Orders:
     """Some orders of an account, each against the last event that tells of it."""
 
-    def __init__(self, *, account: AccountRecord, after: UUID) -> None:
+    def __init__(self, *, account: AccountRecord, after: UUID, archived: ArchivedChain) -> None:
         self._account = account
         self._after = after
+        self._archived = archived
         self.last: UUID | None = None
         self.problems: list[Problem] = []
 
@@ -255,7 +283,9 @@ class _Orders:
         stored = to_order(row, self._account.account, ())
         last = await queries.find_last_event_of_order(order_id=order_id)
         if last is None:
-            self._add(ProblemKind.UNEXPECTED_ROW, stored, f"order {order_id} is in no event")
+            cut = await queries.find_checkpoint(account_id=self._account.account_id)
+            if cut is None or stored.seq > cut.seq or self._archived.lacks(order_id):
+                self._add(ProblemKind.UNEXPECTED_ROW, stored, f"order {order_id} is in no event")
             return
         told = decode_event(last.payload).order
         if told is None:

@@ -9,6 +9,9 @@ from .rows import (
     CommandRow,
     CountOrdersRow,
     FillRow,
+    FindCheckpointRow,
+    FindFirstEventOfOpenRow,
+    FindFirstEventSinceRow,
     FindHeadRow,
     FindLastEventOfOrderRow,
     FindOrderIdAtVenueRow,
@@ -19,6 +22,7 @@ from .rows import (
     HaltRow,
     InboxRow,
     ListAccountsRow,
+    ListArchivedFillsAfterRow,
     ListBalancesRow,
     ListEventHashesRow,
     ListEventOrdersMissingRow,
@@ -29,6 +33,7 @@ from .rows import (
     ListOrderEventsRow,
     ListOrdersAfterRow,
     ListOrdersRow,
+    ListOutboxCursorsRow,
     ListPositionsRow,
     ListVenueOrderRefsRow,
     ListWatermarksRow,
@@ -94,6 +99,53 @@ INSERT INTO client_number (account_id, next_number) VALUES ($1, $2)
 ON CONFLICT (account_id) DO UPDATE SET next_number = client_number.next_number + $3
 RETURNING next_number
 """
+_FIND_CHECKPOINT = """
+SELECT seq, hash, archive, archived_time_ns FROM chain_checkpoint WHERE account_id = $1
+"""
+_PUT_CHECKPOINT = """
+INSERT INTO chain_checkpoint (account_id, seq, hash, archive, archived_time_ns)
+VALUES ($1, $2, $3, $4, $5)
+ON CONFLICT (account_id) DO UPDATE SET
+    seq = excluded.seq,
+    hash = excluded.hash,
+    archive = excluded.archive,
+    archived_time_ns = excluded.archived_time_ns
+WHERE excluded.seq > chain_checkpoint.seq
+"""
+_KEEP_FILL_KEYS = """
+INSERT INTO archived_fill (
+    account_id, order_id, trade_id, seq, last_qty, last_px, inferred, corrects
+)
+SELECT f.account_id, f.order_id, f.trade_id, f.seq, f.last_qty, f.last_px, f.inferred, f.corrects
+FROM fill AS f
+WHERE f.account_id = $1 AND f.seq <= $2
+"""
+_DELETE_ARCHIVED_FILLS = """
+DELETE FROM fill WHERE account_id = $1 AND seq <= $2
+"""
+_DELETE_ARCHIVED_EVENTS = """
+DELETE FROM order_event WHERE account_id = $1 AND seq <= $2
+"""
+_FIND_FIRST_EVENT_OF_OPEN = """
+SELECT e.seq, e.order_id FROM orders AS o
+JOIN order_event AS e ON e.order_id = o.order_id
+WHERE
+    o.account_id = $1
+    AND o.ord_status IN ('PENDING_NEW', 'NEW', 'PARTIALLY_FILLED', 'PENDING_CANCEL', 'PENDING_REPLACE')
+ORDER BY e.seq
+LIMIT 1
+"""
+_FIND_FIRST_EVENT_SINCE = """
+SELECT seq FROM order_event
+WHERE account_id = $1 AND time_ns >= $2
+ORDER BY seq
+LIMIT 1
+"""
+_LIST_ARCHIVED_FILLS_AFTER = """
+SELECT order_id, trade_id, seq, last_qty, last_px, inferred, corrects FROM archived_fill
+WHERE account_id = $1 AND seq > $2 AND seq <= $3
+ORDER BY seq
+"""
 _INSERT_COMMAND = """
 INSERT INTO command (
     scope, idempotency_key, fingerprint, operation, order_id, result, created_time_ns
@@ -114,17 +166,26 @@ INSERT INTO fill (
     venue_order_id, fee, fee_asset, liquidity, inferred, corrects, transact_time_ns,
     received_time_ns
 )
-VALUES (
+SELECT
     $1, $2, $3, $4, $5, $6, $7, $8, $9,
     $10, $11, $12, $13, $14, $15, $16,
     $17, $18
+WHERE NOT EXISTS (
+    SELECT 1 FROM archived_fill AS a
+    WHERE a.account_id = $1 AND a.order_id = $2 AND a.trade_id = $3
 )
 ON CONFLICT (account_id, order_id, trade_id) DO NOTHING
 """
 _LIST_FILLS_COUNTED = """
-SELECT trade_id, last_qty, last_px, inferred, corrects FROM fill
+SELECT
+    trade_id AS "trade_id!", last_qty AS "last_qty!", last_px AS "last_px!",
+    inferred AS "inferred!", corrects, seq AS "seq!"
+FROM fill
 WHERE account_id = $1 AND order_id = $2
-ORDER BY seq
+UNION ALL
+SELECT trade_id, last_qty, last_px, inferred, corrects, seq FROM archived_fill
+WHERE account_id = $1 AND order_id = $2
+ORDER BY 6
 """
 _LIST_FILLS = """
 SELECT
@@ -384,6 +445,9 @@ WHERE excluded.seq > outbox_cursor.seq
 _FIND_OUTBOX_CURSOR = """
 SELECT seq FROM outbox_cursor WHERE sink = $1 AND account_id = $2
 """
+_LIST_OUTBOX_CURSORS = """
+SELECT sink, seq FROM outbox_cursor WHERE account_id = $1 ORDER BY sink
+"""
 _INSERT_INBOX = """
 INSERT INTO inbox (source, message_id, digest, order_id, taken_time_ns)
 VALUES ($1, $2, $3, $4, $5)
@@ -435,6 +499,9 @@ FROM unmatched_fill AS u
 WHERE
     u.account_id = $1 AND u.seq > $2
     AND NOT EXISTS (SELECT 1 FROM fill AS f WHERE f.account_id = u.account_id AND f.seq = u.seq)
+    AND NOT EXISTS (
+        SELECT 1 FROM archived_fill AS a WHERE a.account_id = u.account_id AND a.seq = u.seq
+    )
 ORDER BY u.seq
 LIMIT $3
 """
@@ -609,6 +676,98 @@ class PostgresQueries:
         ).fetchone()
         return None if row is None else TakeClientNumbersRow(*row)
 
+    async def find_checkpoint(
+        self,
+        *,
+        account_id: UUID,
+    ) -> FindCheckpointRow | None:
+        """The last archived event of an account: what is stored begins after it."""
+        row = await (await self._cursor.execute(_FIND_CHECKPOINT, (account_id,))).fetchone()
+        return None if row is None else FindCheckpointRow(*row)
+
+    async def put_checkpoint(
+        self,
+        *,
+        account_id: UUID,
+        seq: int,
+        hash: bytes,
+        archive: str,
+        archived_time_ns: int,
+    ) -> None:
+        """Move an account's checkpoint forwards. What is up to it may be deleted from then on."""
+        await self._cursor.execute(
+            _PUT_CHECKPOINT, (account_id, seq, hash, archive, archived_time_ns)
+        )
+
+    async def keep_fill_keys(
+        self,
+        *,
+        account_id: UUID,
+        up_to_seq: int,
+    ) -> int:
+        """Keep of an account's fills, up to a number, what outlives archiving."""
+        return (await self._cursor.execute(_KEEP_FILL_KEYS, (account_id, up_to_seq))).rowcount
+
+    async def delete_archived_fills(
+        self,
+        *,
+        account_id: UUID,
+        up_to_seq: int,
+    ) -> int:
+        """Delete an account's fills up to a number. Those whose keys were not kept are refused."""
+        return (
+            await self._cursor.execute(_DELETE_ARCHIVED_FILLS, (account_id, up_to_seq))
+        ).rowcount
+
+    async def delete_archived_events(
+        self,
+        *,
+        account_id: UUID,
+        up_to_seq: int,
+    ) -> int:
+        """Delete an account's events up to a number. Those above the checkpoint are refused."""
+        return (
+            await self._cursor.execute(_DELETE_ARCHIVED_EVENTS, (account_id, up_to_seq))
+        ).rowcount
+
+    async def find_first_event_of_open(
+        self,
+        *,
+        account_id: UUID,
+    ) -> FindFirstEventOfOpenRow | None:
+        """The earliest stored event of an order of the account that is open."""
+        row = await (
+            await self._cursor.execute(_FIND_FIRST_EVENT_OF_OPEN, (account_id,))
+        ).fetchone()
+        return None if row is None else FindFirstEventOfOpenRow(*row)
+
+    async def find_first_event_since(
+        self,
+        *,
+        account_id: UUID,
+        from_ns: int,
+    ) -> FindFirstEventSinceRow | None:
+        """The first stored event of an account that was recorded at an instant or later."""
+        row = await (
+            await self._cursor.execute(_FIND_FIRST_EVENT_SINCE, (account_id, from_ns))
+        ).fetchone()
+        return None if row is None else FindFirstEventSinceRow(*row)
+
+    async def list_archived_fills_after(
+        self,
+        *,
+        account_id: UUID,
+        after_seq: int,
+        up_to_seq: int,
+    ) -> list[ListArchivedFillsAfterRow]:
+        """What is left of an account's archived fills whose events come after a number, up to another."""
+        rows = await (
+            await self._cursor.execute(
+                _LIST_ARCHIVED_FILLS_AFTER, (account_id, after_seq, up_to_seq)
+            )
+        ).fetchall()
+        return [ListArchivedFillsAfterRow(*row) for row in rows]
+
     async def insert_command(
         self,
         *,
@@ -660,7 +819,7 @@ class PostgresQueries:
         transact_time_ns: int,
         received_time_ns: int,
     ) -> int:
-        """Store one fill, once. No row means a replay, which the caller must not apply again."""
+        """Store one fill, once. No row means a replay, of an archived one too: not to be applied again."""
         return (
             await self._cursor.execute(
                 _INSERT_FILL,
@@ -693,7 +852,7 @@ class PostgresQueries:
         account_id: UUID,
         order_id: UUID,
     ) -> list[ListFillsCountedRow]:
-        """What an order's fills say of its quantities, in the order in which they came."""
+        """What an order's fills say of its quantities, archived ones too, in the order in which they came."""
         rows = await (
             await self._cursor.execute(_LIST_FILLS_COUNTED, (account_id, order_id))
         ).fetchall()
@@ -1254,6 +1413,15 @@ class PostgresQueries:
         row = await (await self._cursor.execute(_FIND_OUTBOX_CURSOR, (sink, account_id))).fetchone()
         return None if row is None else FindOutboxCursorRow(*row)
 
+    async def list_outbox_cursors(
+        self,
+        *,
+        account_id: UUID,
+    ) -> list[ListOutboxCursorsRow]:
+        """How far every sink that ever confirmed an account's events has come."""
+        rows = await (await self._cursor.execute(_LIST_OUTBOX_CURSORS, (account_id,))).fetchall()
+        return [ListOutboxCursorsRow(*row) for row in rows]
+
     async def insert_inbox(
         self,
         *,
@@ -1378,7 +1546,9 @@ class PostgresQueries:
         after_seq: int,
         limit_rows: int,
     ) -> list[UnmatchedFillRow]:
-        """Those of them that have found no order since. The others are in `fill` too, by the same number."""
+        """Those of them that have found no order since. The others are in `fill` too, or archived there, by
+        the same number.
+        """
         rows = await (
             await self._cursor.execute(
                 _LIST_UNATTACHED_FILLS_AFTER, (account_id, after_seq, limit_rows)

@@ -11,6 +11,9 @@ from .rows import (
     CommandRow,
     CountOrdersRow,
     FillRow,
+    FindCheckpointRow,
+    FindFirstEventOfOpenRow,
+    FindFirstEventSinceRow,
     FindHeadRow,
     FindLastEventOfOrderRow,
     FindOrderIdAtVenueRow,
@@ -21,6 +24,7 @@ from .rows import (
     HaltRow,
     InboxRow,
     ListAccountsRow,
+    ListArchivedFillsAfterRow,
     ListBalancesRow,
     ListEventHashesRow,
     ListEventOrdersMissingRow,
@@ -31,6 +35,7 @@ from .rows import (
     ListOrderEventsRow,
     ListOrdersAfterRow,
     ListOrdersRow,
+    ListOutboxCursorsRow,
     ListPositionsRow,
     ListVenueOrderRefsRow,
     ListWatermarksRow,
@@ -126,6 +131,80 @@ class Queries(Protocol):
         """Take a block of numbers of an account, and return its end: `first_end` if it never took any."""
         ...
 
+    async def find_checkpoint(
+        self,
+        *,
+        account_id: UUID,
+    ) -> FindCheckpointRow | None:
+        """The last archived event of an account: what is stored begins after it."""
+        ...
+
+    async def put_checkpoint(
+        self,
+        *,
+        account_id: UUID,
+        seq: int,
+        hash: bytes,
+        archive: str,
+        archived_time_ns: int,
+    ) -> None:
+        """Move an account's checkpoint forwards. What is up to it may be deleted from then on."""
+        ...
+
+    async def keep_fill_keys(
+        self,
+        *,
+        account_id: UUID,
+        up_to_seq: int,
+    ) -> int:
+        """Keep of an account's fills, up to a number, what outlives archiving."""
+        ...
+
+    async def delete_archived_fills(
+        self,
+        *,
+        account_id: UUID,
+        up_to_seq: int,
+    ) -> int:
+        """Delete an account's fills up to a number. Those whose keys were not kept are refused."""
+        ...
+
+    async def delete_archived_events(
+        self,
+        *,
+        account_id: UUID,
+        up_to_seq: int,
+    ) -> int:
+        """Delete an account's events up to a number. Those above the checkpoint are refused."""
+        ...
+
+    async def find_first_event_of_open(
+        self,
+        *,
+        account_id: UUID,
+    ) -> FindFirstEventOfOpenRow | None:
+        """The earliest stored event of an order of the account that is open."""
+        ...
+
+    async def find_first_event_since(
+        self,
+        *,
+        account_id: UUID,
+        from_ns: int,
+    ) -> FindFirstEventSinceRow | None:
+        """The first stored event of an account that was recorded at an instant or later."""
+        ...
+
+    async def list_archived_fills_after(
+        self,
+        *,
+        account_id: UUID,
+        after_seq: int,
+        up_to_seq: int,
+    ) -> list[ListArchivedFillsAfterRow]:
+        """What is left of an account's archived fills whose events come after a number, up to another."""
+        ...
+
     async def insert_command(
         self,
         *,
@@ -171,7 +250,7 @@ class Queries(Protocol):
         transact_time_ns: int,
         received_time_ns: int,
     ) -> int:
-        """Store one fill, once. No row means a replay, which the caller must not apply again."""
+        """Store one fill, once. No row means a replay, of an archived one too: not to be applied again."""
         ...
 
     async def list_fills_counted(
@@ -180,7 +259,7 @@ class Queries(Protocol):
         account_id: UUID,
         order_id: UUID,
     ) -> list[ListFillsCountedRow]:
-        """What an order's fills say of its quantities, in the order in which they came."""
+        """What an order's fills say of its quantities, archived ones too, in the order in which they came."""
         ...
 
     async def list_fills(
@@ -550,6 +629,14 @@ class Queries(Protocol):
         """How far a sink has confirmed an account's events."""
         ...
 
+    async def list_outbox_cursors(
+        self,
+        *,
+        account_id: UUID,
+    ) -> list[ListOutboxCursorsRow]:
+        """How far every sink that ever confirmed an account's events has come."""
+        ...
+
     async def insert_inbox(
         self,
         *,
@@ -638,7 +725,9 @@ class Queries(Protocol):
         after_seq: int,
         limit_rows: int,
     ) -> list[UnmatchedFillRow]:
-        """Those of them that have found no order since. The others are in `fill` too, by the same number."""
+        """Those of them that have found no order since. The others are in `fill` too, or archived there, by
+        the same number.
+        """
         ...
 
     async def find_unmatched_fill(

@@ -50,6 +50,44 @@ class TakeClientNumbersRow:
 
 
 @dataclass(frozen=True, slots=True)
+class FindCheckpointRow:
+    """A row of `find_checkpoint`."""
+
+    seq: int
+    hash: bytes
+    archive: str
+    archived_time_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class FindFirstEventOfOpenRow:
+    """A row of `find_first_event_of_open`."""
+
+    seq: int
+    order_id: UUID | None
+
+
+@dataclass(frozen=True, slots=True)
+class FindFirstEventSinceRow:
+    """A row of `find_first_event_since`."""
+
+    seq: int
+
+
+@dataclass(frozen=True, slots=True)
+class ListArchivedFillsAfterRow:
+    """A row of `list_archived_fills_after`."""
+
+    order_id: UUID
+    trade_id: str
+    seq: int
+    last_qty: Decimal
+    last_px: Decimal
+    inferred: bool
+    corrects: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class CommandRow:
     """A row of `command`."""
 
@@ -71,6 +109,7 @@ class ListFillsCountedRow:
     last_px: Decimal
     inferred: bool
     corrects: str | None
+    seq: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,6 +322,14 @@ class PingRow:
 class FindOutboxCursorRow:
     """A row of `find_outbox_cursor`."""
 
+    seq: int
+
+
+@dataclass(frozen=True, slots=True)
+class ListOutboxCursorsRow:
+    """A row of `list_outbox_cursors`."""
+
+    sink: str
     seq: int
 
 

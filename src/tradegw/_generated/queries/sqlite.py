@@ -11,6 +11,9 @@ from .rows import (
     CommandRow,
     CountOrdersRow,
     FillRow,
+    FindCheckpointRow,
+    FindFirstEventOfOpenRow,
+    FindFirstEventSinceRow,
     FindHeadRow,
     FindLastEventOfOrderRow,
     FindOrderIdAtVenueRow,
@@ -21,6 +24,7 @@ from .rows import (
     HaltRow,
     InboxRow,
     ListAccountsRow,
+    ListArchivedFillsAfterRow,
     ListBalancesRow,
     ListEventHashesRow,
     ListEventOrdersMissingRow,
@@ -31,6 +35,7 @@ from .rows import (
     ListOrderEventsRow,
     ListOrdersAfterRow,
     ListOrdersRow,
+    ListOutboxCursorsRow,
     ListPositionsRow,
     ListVenueOrderRefsRow,
     ListWatermarksRow,
@@ -92,6 +97,53 @@ INSERT INTO client_number (account_id, next_number) VALUES (?, ?)
 ON CONFLICT (account_id) DO UPDATE SET next_number = client_number.next_number + ?
 RETURNING next_number
 """
+_FIND_CHECKPOINT = """
+SELECT seq, hash, archive, archived_time_ns FROM chain_checkpoint WHERE account_id = ?
+"""
+_PUT_CHECKPOINT = """
+INSERT INTO chain_checkpoint (account_id, seq, hash, archive, archived_time_ns)
+VALUES (?, ?, ?, ?, ?)
+ON CONFLICT (account_id) DO UPDATE SET
+    seq = excluded.seq,
+    hash = excluded.hash,
+    archive = excluded.archive,
+    archived_time_ns = excluded.archived_time_ns
+WHERE excluded.seq > chain_checkpoint.seq
+"""
+_KEEP_FILL_KEYS = """
+INSERT INTO archived_fill (
+    account_id, order_id, trade_id, seq, last_qty, last_px, inferred, corrects
+)
+SELECT f.account_id, f.order_id, f.trade_id, f.seq, f.last_qty, f.last_px, f.inferred, f.corrects
+FROM fill AS f
+WHERE f.account_id = ? AND f.seq <= ?
+"""
+_DELETE_ARCHIVED_FILLS = """
+DELETE FROM fill WHERE account_id = ? AND seq <= ?
+"""
+_DELETE_ARCHIVED_EVENTS = """
+DELETE FROM order_event WHERE account_id = ? AND seq <= ?
+"""
+_FIND_FIRST_EVENT_OF_OPEN = """
+SELECT e.seq, e.order_id FROM orders AS o
+JOIN order_event AS e ON e.order_id = o.order_id
+WHERE
+    o.account_id = ?
+    AND o.ord_status IN ('PENDING_NEW', 'NEW', 'PARTIALLY_FILLED', 'PENDING_CANCEL', 'PENDING_REPLACE')
+ORDER BY e.seq
+LIMIT 1
+"""
+_FIND_FIRST_EVENT_SINCE = """
+SELECT seq FROM order_event
+WHERE account_id = ? AND time_ns >= ?
+ORDER BY seq
+LIMIT 1
+"""
+_LIST_ARCHIVED_FILLS_AFTER = """
+SELECT order_id, trade_id, seq, last_qty, last_px, inferred, corrects FROM archived_fill
+WHERE account_id = ? AND seq > ? AND seq <= ?
+ORDER BY seq
+"""
 _INSERT_COMMAND = """
 INSERT INTO command (
     scope, idempotency_key, fingerprint, operation, order_id, result, created_time_ns
@@ -112,17 +164,26 @@ INSERT INTO fill (
     venue_order_id, fee, fee_asset, liquidity, inferred, corrects, transact_time_ns,
     received_time_ns
 )
-VALUES (
+SELECT
     ?, ?, ?, ?, ?, ?, ?, ?, ?,
     ?, ?, ?, ?, ?, ?, ?,
     ?, ?
+WHERE NOT EXISTS (
+    SELECT 1 FROM archived_fill AS a
+    WHERE a.account_id = ? AND a.order_id = ? AND a.trade_id = ?
 )
 ON CONFLICT (account_id, order_id, trade_id) DO NOTHING
 """
 _LIST_FILLS_COUNTED = """
-SELECT trade_id, last_qty, last_px, inferred, corrects FROM fill
+SELECT
+    trade_id AS "trade_id!", last_qty AS "last_qty!", last_px AS "last_px!",
+    inferred AS "inferred!", corrects, seq AS "seq!"
+FROM fill
 WHERE account_id = ? AND order_id = ?
-ORDER BY seq
+UNION ALL
+SELECT trade_id, last_qty, last_px, inferred, corrects, seq FROM archived_fill
+WHERE account_id = ? AND order_id = ?
+ORDER BY 6
 """
 _LIST_FILLS = """
 SELECT
@@ -376,6 +437,9 @@ WHERE excluded.seq > outbox_cursor.seq
 _FIND_OUTBOX_CURSOR = """
 SELECT seq FROM outbox_cursor WHERE sink = ? AND account_id = ?
 """
+_LIST_OUTBOX_CURSORS = """
+SELECT sink, seq FROM outbox_cursor WHERE account_id = ? ORDER BY sink
+"""
 _INSERT_INBOX = """
 INSERT INTO inbox (source, message_id, digest, order_id, taken_time_ns)
 VALUES (?, ?, ?, ?, ?)
@@ -427,6 +491,9 @@ FROM unmatched_fill AS u
 WHERE
     u.account_id = ? AND u.seq > ?
     AND NOT EXISTS (SELECT 1 FROM fill AS f WHERE f.account_id = u.account_id AND f.seq = u.seq)
+    AND NOT EXISTS (
+        SELECT 1 FROM archived_fill AS a WHERE a.account_id = u.account_id AND a.seq = u.seq
+    )
 ORDER BY u.seq
 LIMIT ?
 """
@@ -497,7 +564,7 @@ class SqliteQueries:
 
     Args:
         connection: In autocommit mode (`isolation_level=None`), rows as plain tuples, and with
-            `cached_statements` above the number of queries here (56): a statement that the
+            `cached_statements` above the number of queries here (65): a statement that the
             connection forgot is parsed again.
     """
 
@@ -621,6 +688,94 @@ class SqliteQueries:
         row = self._execute(_TAKE_CLIENT_NUMBERS, (str(account_id), first_end, count)).fetchone()
         return None if row is None else TakeClientNumbersRow(row[0])
 
+    async def find_checkpoint(
+        self,
+        *,
+        account_id: UUID,
+    ) -> FindCheckpointRow | None:
+        """The last archived event of an account: what is stored begins after it."""
+        row = self._execute(_FIND_CHECKPOINT, (str(account_id),)).fetchone()
+        return None if row is None else FindCheckpointRow(row[0], row[1], row[2], row[3])
+
+    async def put_checkpoint(
+        self,
+        *,
+        account_id: UUID,
+        seq: int,
+        hash: bytes,
+        archive: str,
+        archived_time_ns: int,
+    ) -> None:
+        """Move an account's checkpoint forwards. What is up to it may be deleted from then on."""
+        self._execute(_PUT_CHECKPOINT, (str(account_id), seq, hash, archive, archived_time_ns))
+
+    async def keep_fill_keys(
+        self,
+        *,
+        account_id: UUID,
+        up_to_seq: int,
+    ) -> int:
+        """Keep of an account's fills, up to a number, what outlives archiving."""
+        return self._execute(_KEEP_FILL_KEYS, (str(account_id), up_to_seq)).rowcount
+
+    async def delete_archived_fills(
+        self,
+        *,
+        account_id: UUID,
+        up_to_seq: int,
+    ) -> int:
+        """Delete an account's fills up to a number. Those whose keys were not kept are refused."""
+        return self._execute(_DELETE_ARCHIVED_FILLS, (str(account_id), up_to_seq)).rowcount
+
+    async def delete_archived_events(
+        self,
+        *,
+        account_id: UUID,
+        up_to_seq: int,
+    ) -> int:
+        """Delete an account's events up to a number. Those above the checkpoint are refused."""
+        return self._execute(_DELETE_ARCHIVED_EVENTS, (str(account_id), up_to_seq)).rowcount
+
+    async def find_first_event_of_open(
+        self,
+        *,
+        account_id: UUID,
+    ) -> FindFirstEventOfOpenRow | None:
+        """The earliest stored event of an order of the account that is open."""
+        row = self._execute(_FIND_FIRST_EVENT_OF_OPEN, (str(account_id),)).fetchone()
+        return (
+            None
+            if row is None
+            else FindFirstEventOfOpenRow(row[0], None if row[1] is None else UUID(row[1]))
+        )
+
+    async def find_first_event_since(
+        self,
+        *,
+        account_id: UUID,
+        from_ns: int,
+    ) -> FindFirstEventSinceRow | None:
+        """The first stored event of an account that was recorded at an instant or later."""
+        row = self._execute(_FIND_FIRST_EVENT_SINCE, (str(account_id), from_ns)).fetchone()
+        return None if row is None else FindFirstEventSinceRow(row[0])
+
+    async def list_archived_fills_after(
+        self,
+        *,
+        account_id: UUID,
+        after_seq: int,
+        up_to_seq: int,
+    ) -> list[ListArchivedFillsAfterRow]:
+        """What is left of an account's archived fills whose events come after a number, up to another."""
+        return [
+            ListArchivedFillsAfterRow(
+                UUID(row[0]), row[1], row[2], Decimal(row[3]), Decimal(row[4]), row[5] != 0, row[6]
+            )
+            for row in self._execute(
+                _LIST_ARCHIVED_FILLS_AFTER, (str(account_id), after_seq, up_to_seq)
+            )
+        ]
+
     async def insert_command(
         self,
         *,
@@ -690,7 +845,7 @@ class SqliteQueries:
         transact_time_ns: int,
         received_time_ns: int,
     ) -> int:
-        """Store one fill, once. No row means a replay, which the caller must not apply again."""
+        """Store one fill, once. No row means a replay, of an archived one too: not to be applied again."""
         return self._execute(
             _INSERT_FILL,
             (
@@ -712,6 +867,9 @@ class SqliteQueries:
                 corrects,
                 transact_time_ns,
                 received_time_ns,
+                str(account_id),
+                str(order_id),
+                trade_id,
             ),
         ).rowcount
 
@@ -721,10 +879,15 @@ class SqliteQueries:
         account_id: UUID,
         order_id: UUID,
     ) -> list[ListFillsCountedRow]:
-        """What an order's fills say of its quantities, in the order in which they came."""
+        """What an order's fills say of its quantities, archived ones too, in the order in which they came."""
         return [
-            ListFillsCountedRow(row[0], Decimal(row[1]), Decimal(row[2]), row[3] != 0, row[4])
-            for row in self._execute(_LIST_FILLS_COUNTED, (str(account_id), str(order_id)))
+            ListFillsCountedRow(
+                row[0], Decimal(row[1]), Decimal(row[2]), row[3] != 0, row[4], row[5]
+            )
+            for row in self._execute(
+                _LIST_FILLS_COUNTED,
+                (str(account_id), str(order_id), str(account_id), str(order_id)),
+            )
         ]
 
     async def list_fills(
@@ -1443,6 +1606,17 @@ class SqliteQueries:
         row = self._execute(_FIND_OUTBOX_CURSOR, (sink, str(account_id))).fetchone()
         return None if row is None else FindOutboxCursorRow(row[0])
 
+    async def list_outbox_cursors(
+        self,
+        *,
+        account_id: UUID,
+    ) -> list[ListOutboxCursorsRow]:
+        """How far every sink that ever confirmed an account's events has come."""
+        return [
+            ListOutboxCursorsRow(row[0], row[1])
+            for row in self._execute(_LIST_OUTBOX_CURSORS, (str(account_id),))
+        ]
+
     async def insert_inbox(
         self,
         *,
@@ -1592,7 +1766,9 @@ class SqliteQueries:
         after_seq: int,
         limit_rows: int,
     ) -> list[UnmatchedFillRow]:
-        """Those of them that have found no order since. The others are in `fill` too, by the same number."""
+        """Those of them that have found no order since. The others are in `fill` too, or archived there, by
+        the same number.
+        """
         return [
             UnmatchedFillRow(
                 UUID(row[0]),
