@@ -405,6 +405,7 @@ TESTS: Mapping[str, object] = {
     "mock-admin": test_mock_admin,
     "simulated-hours": test_simulated_hours,
     **dict.fromkeys(["upgrade-ask", "upgrade-up", "roll-back"], "tests/e2e/test_upgrade.py"),
+    **dict.fromkeys(["archive-ask", "archive", "archive-read"], "tests/e2e/cli/test_archive.py"),
     # Elsewhere, for they are steps of one story.
     **dict.fromkeys(
         [

@@ -18,7 +18,7 @@ from tradegw.store.archive_file import Archive, open_archive
 from tradegw.store.codec import decode_event
 from tradegw.store.rows import to_account
 
-__all__ = ["Archived", "archive_store", "read_archive"]
+__all__ = ["Archived", "archive_store", "open_archive", "read_archive"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

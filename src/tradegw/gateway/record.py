@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from pathlib import Path
 from uuid import UUID
 
 from tradegw.errors import ConfigError, InvalidOrder, NotFound
@@ -159,13 +160,28 @@ class Record:
         }
 
     async def find_hash(self, account: AccountName, seq: int) -> bytes | None:
-        """Return the hash of an event, or None when there is none of that number."""
+        """Return the hash of an event, or None when there is none of that number, or it is archived."""
+        cut = await self._store.get_checkpoint(account)
+        if seq == cut.seq:
+            return cut.hash
         found = await self._store.list_event_hashes(account, after_seq=seq - 1, limit=1)
         return found[0][1] if found and found[0][0] == seq else None
 
-    def verify(self) -> AsyncIterator[Problem]:
-        """Yield whatever in the record contradicts the rest of it."""
-        return self._store.verify()
+    async def checkpoints(self) -> Mapping[str, Head]:
+        """Return the last event of each account that was archived; others are left out."""
+        found = {
+            record.account: await self._store.get_checkpoint(record.account)
+            for record in await self._store.list_accounts()
+        }
+        return {account: head for account, head in found.items() if head.seq}
+
+    def verify(self, archives: Sequence[Path] = ()) -> AsyncIterator[Problem]:
+        """Yield whatever in the record contradicts the rest of it.
+
+        Args:
+            archives: Files with what was archived.
+        """
+        return self._store.verify(archives)
 
     async def _account(self, name: str) -> AccountRecord:
         records = await self._store.list_accounts()

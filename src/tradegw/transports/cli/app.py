@@ -99,6 +99,13 @@ COMMANDS: Final[tuple[CommandInfo, ...]] = tuple(
             "setup:migrate_check",
             "Say whether this release can run on the store.",
         ),
+        (
+            _SETUP,
+            "store archive",
+            "store:archive",
+            "Move the oldest events of the store to a file.",
+        ),
+        (_SETUP, "store read", "store:read", "Print the events that are in archives."),
         (_SETUP, "new-venue", "scaffold:new_venue", "Write the start of a venue plugin."),
         (_SETUP, "plugins", "plugins:plugins", "List plugins, and why one was skipped."),
     )
@@ -110,6 +117,7 @@ _GROUP_HELP: Final = {
     "lease": "Show who serves which account, where several gateways share the store.",
     "config": "Check and print the configuration.",
     "migrate": "Take the store's schema forwards and back.",
+    "store": "Archive the store's oldest events, and read archives.",
 }
 
 _INTRO: Final = (

@@ -13,6 +13,7 @@ from tradegw.transports.cli.values import clean, jsonable
 __all__ = ["event_fields", "explain", "tell"]
 
 _ASKING = Asking()
+_BEGINNINGS: Final = (EventType.INTENT, EventType.EXTERNAL, EventType.ADOPTED)
 _NS_PER_MS = 1_000_000
 
 _EVIDENCE: Final = {
@@ -96,6 +97,10 @@ def _show(order: Order, events: Sequence[OrderEvent]) -> None:
             Text(clean(tell(event), limit=2000), style=_style(event)),
         )
     out.print(table)
+    if not events or events[0].event_type not in _BEGINNINGS:
+        out.print(
+            Text("What came before is archived: tradegw store read FILE --order ORDER", style="dim")
+        )
     out.print()
     now = Text.assemble(("Now: ", "bold"), styled_status(order))
     now.append(f", filled {plain(order.cum_qty)}")
