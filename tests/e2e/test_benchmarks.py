@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -11,7 +12,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.e2e.processes import REPOSITORY, environment
+from tests.e2e.processes import REPOSITORY, environment, run
 
 DURABLE = {
     "PlaceOrder, 1 callers",
@@ -82,3 +83,16 @@ def test_benchmarks_run_through(tell: Callable[[str], None]) -> None:
         for row in rows
     ]
     tell("\n".join(lines))
+
+
+@pytest.mark.long
+def test_the_benchmark_of_rabbitmq_runs_through(tell: Callable[[str], None]) -> None:
+    done = run(
+        [sys.executable, "-m", "benchmarks.rabbitmq", "--quick"], cwd=REPOSITORY, timeout_s=100
+    )
+    assert done.returncode == 0, done.stderr
+    rows = re.findall(
+        r"^(\w+): .* events/s with confirms; .* ratio [\d.]+$", done.stdout, re.MULTILINE
+    )
+    assert rows == ["SQLite", "Postgres"]
+    tell(done.stdout)

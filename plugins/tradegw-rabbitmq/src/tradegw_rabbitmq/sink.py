@@ -7,14 +7,13 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager, suppress
 
 import aio_pika
-from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractExchange, HeadersType
-from google.protobuf.json_format import MessageToJson
+from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractExchange
 
 from tradegw import OrderEvent
 from tradegw.ports import Sink, SinkRuntime
-from tradegw.wire import write_message
 from tradegw_rabbitmq.commands import Commands
 from tradegw_rabbitmq.config import RabbitConfig
+from tradegw_rabbitmq.messages import write
 
 __all__ = ["open_rabbit"]
 
@@ -69,35 +68,9 @@ class _Publisher:
             raise
 
     async def _send(self, event: OrderEvent) -> None:
-        config = self._config
-        told = write_message(event)
-        is_json = config.format == "json"
-        headers: HeadersType = {}
-        if event.order_id is not None:
-            headers["order_id"] = str(event.order_id)
-        if event.trace_id:
-            # The trace alone is recorded; its last 16 digits stand for the span that caused the event.
-            headers["traceparent"] = f"00-{event.trace_id}-{event.trace_id[-16:]}-01"
-        message = aio_pika.Message(
-            MessageToJson(told, preserving_proto_field_name=True).encode()
-            if is_json
-            else told.SerializeToString(),
-            content_type="application/json" if is_json else "application/x-protobuf",
-            message_id=told.event_id,
-            correlation_id=event.request_id or None,
-            headers=headers,
-            delivery_mode=aio_pika.DeliveryMode.PERSISTENT,
-            type=f"tradegw.events.v1.{told.WhichOneof('kind')}",
-        )
-        venue = "" if event.order is None else event.order.venue
-        if event.fill is not None:
-            venue = event.fill.venue
-        words = (event.account, venue, event.event_type.value)
-        exchange = self._exchanges[config.orders if event.fill is None else config.executions]
-        await exchange.publish(
-            message,
-            ".".join(word.replace(".", "-") or "-" for word in words),
-            mandatory=config.mandatory,
+        exchange, routing_key, message = write(event, self._config)
+        await self._exchanges[exchange].publish(
+            message, routing_key, mandatory=self._config.mandatory
         )
 
     async def _connected(self) -> AbstractConnection:
