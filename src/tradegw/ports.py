@@ -675,9 +675,11 @@ class SinkRuntime(Protocol):
         When it returns, the effect is durable, and so is that the message had it: acknowledge it then.
 
         Args:
-            message_id: Names the message for ever.
+            message_id: Names the message for ever: 1 to 128 printable ASCII characters without spaces.
             digest: Of what it holds.
-            request_id: For the events that follow, by which their receiver knows whose they are.
+            request_id: For the events that follow, by which their receiver knows whose they are. One that is
+                not 1 to 128 printable ASCII characters is replaced by `message_id`.
+            trace_id: W3C trace id for those events; whatever is none is left out.
 
         Raises:
             Unavailable: Nothing was stored; the same message may have its effect later.

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from contextvars import ContextVar
 from dataclasses import dataclass
+from typing import Final
 
-__all__ = ["REQUEST", "Request"]
+__all__ = ["REQUEST", "REQUEST_NAME", "TRACE_ID", "Request"]
+
+REQUEST_NAME: Final = re.compile(r"[\x20-\x7e]{1,128}", re.ASCII)
+"""What a caller may name a request: printable ASCII, bounded, so that it is safe in a log."""
+TRACE_ID: Final = re.compile(r"(?!0{32})[0-9a-f]{32}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,6 +1,6 @@
 """What is running: the one room that chooses implementations."""
 
-from tradegw.engine.context import REQUEST, Request
+from tradegw.engine.context import REQUEST, REQUEST_NAME, Request
 from tradegw.engine.validate import check_fields, new_order, parse_terms
 from tradegw.gateway.api import (
     AccountStatus,
@@ -16,6 +16,7 @@ from tradegw.gateway.api import (
 
 __all__ = [
     "REQUEST",
+    "REQUEST_NAME",
     "AccountStatus",
     "FillItem",
     "Gateway",

@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import re
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
-from typing import Any
+from typing import Any, Final
 
-from tradegw.engine.context import REQUEST, Request
+from tradegw.engine.context import REQUEST, REQUEST_NAME, TRACE_ID, Request
 from tradegw.engine.crash import CrashPoint, reach
 from tradegw.engine.outbox import NamedSink
-from tradegw.errors import ConfigError, IdempotencyKeyReused, StoreError, Unavailable
+from tradegw.errors import (
+    ConfigError,
+    IdempotencyKeyReused,
+    InvalidOrder,
+    StoreError,
+    Unavailable,
+)
 from tradegw.gateway.config import Config, SinkConfig, decode_sink_config
 from tradegw.gateway.local import LocalGateway
 from tradegw.model import Order, OrderId
@@ -26,6 +34,9 @@ from tradegw.ports import (
 )
 
 __all__ = ["SinkDoor", "open_sinks", "plan_sinks"]
+
+_MESSAGE_ID: Final = re.compile(r"[\x21-\x7e]{1,128}", re.ASCII)
+_KEY_MAX = 64
 
 
 def plan_sinks(config: Config, plugins: Plugins) -> list[tuple[SinkConfig, SinkFactory[Any], Any]]:
@@ -99,6 +110,17 @@ class SinkDoor:
         trace_id: str = "",
     ) -> OrderId | None:
         """Carry out a command once; see `ports.SinkRuntime.carry_out`."""
+        if not _MESSAGE_ID.fullmatch(message_id):
+            raise InvalidOrder(
+                "message_id must be 1 to 128 printable ASCII characters without spaces; "
+                f"found {message_id!r:.80}",
+                reason="INVALID_FIELD",
+            )
+        # What names the sender's own things must not keep its command from being carried out.
+        if not REQUEST_NAME.fullmatch(request_id):
+            request_id = message_id
+        if not TRACE_ID.fullmatch(trace_id):
+            trace_id = ""
         await self._opened.wait()
         store = self._gateway.engine.store
         entry = InboxEntry(source=self.name, message_id=message_id, digest=digest)
@@ -108,7 +130,7 @@ class SinkDoor:
                 reach(CrashPoint.INBOX_UNCOMMITTED)
                 token = REQUEST.set(Request(request_id=request_id, trace_id=trace_id))
                 try:
-                    order = await self._ask(command, f"{self.name}/{message_id}")
+                    order = await self._ask(command, _key(self.name, message_id))
                 finally:
                     REQUEST.reset(token)
                 # Dying here is harmless: the key that the effect was stored with gives the same effect.
@@ -147,3 +169,11 @@ class SinkDoor:
             trigger_price=terms.trigger_price,
             idempotency_key=key,
         )
+
+
+def _key(sink: str, message_id: str) -> str:
+    """Return the key of a command that brings none: the same whenever its message comes."""
+    key = f"{sink}/{message_id}"
+    if len(key) <= _KEY_MAX:
+        return key
+    return f"{sink[:20]}/{hashlib.sha256(key.encode()).hexdigest()[:40]}"

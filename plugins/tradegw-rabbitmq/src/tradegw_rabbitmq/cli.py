@@ -6,7 +6,7 @@ import asyncio
 import os
 import sys
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import App, Parameter
@@ -77,28 +77,33 @@ def _replay(*message_ids: str, prefix: str = "", all: bool = False) -> None:  # 
 async def _show(prefix: str, limit: int, *, as_json: bool) -> None:
     import msgspec
 
-    async with _channel() as channel:
+    async with _channel() as channel, aclosing(_letters(channel, prefix, limit)) as letters:
         # Whatever is not acknowledged goes back to its place when the channel closes.
-        for message in await _held(channel, prefix, limit):
+        async for message in letters:
             facts = {
-                "message_id": message.message_id,
+                "message_id": message.message_id or "",
                 "reason": str(message.headers.get("x-tradegw-reason", "")),
                 "text": str(message.headers.get("x-tradegw-text", "")),
             }
             line = (
                 msgspec.json.encode(facts).decode()
                 if as_json
-                else "  ".join(map(str, facts.values()))
+                else "  ".join(map(_clean, facts.values()))
             )
             sys.stdout.write(f"{line}\n")
+
+
+def _clean(text: str) -> str:
+    """Return text of a stranger's, fit for a terminal."""
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
 async def _put_back(prefix: str, message_ids: set[str] | None) -> int:
     import aio_pika
 
     count = 0
-    async with _channel() as channel:
-        for message in await _held(channel, prefix, None):
+    async with _channel() as channel, aclosing(_letters(channel, prefix, None)) as letters:
+        async for message in letters:
             if message_ids is not None and message.message_id not in message_ids:
                 continue
             again = aio_pika.Message(
@@ -116,17 +121,25 @@ async def _put_back(prefix: str, message_ids: set[str] | None) -> int:
     return count
 
 
-async def _held(
+async def _letters(
     channel: AbstractChannel, prefix: str, limit: int | None
-) -> list[AbstractIncomingMessage]:
-    queue = await channel.get_queue(f"{prefix}{QUEUE}.dead")
-    found: list[AbstractIncomingMessage] = []
-    while limit is None or len(found) < limit:
+) -> AsyncGenerator[AbstractIncomingMessage]:
+    import aio_pika
+
+    name = f"{prefix}{QUEUE}.dead"
+    try:
+        queue = await channel.declare_queue(name, passive=True)
+    except aio_pika.exceptions.ChannelNotFoundEntity as e:
+        raise ConfigError(
+            f"the broker has no queue {name!r}: no gateway took commands there; is the prefix right?"
+        ) from e
+    # No more than are there now: what is put back may be refused again, and comes to the end of the queue.
+    there = queue.declaration_result.message_count or 0
+    for _ in range(there if limit is None else min(there, limit)):
         message = await queue.get(fail=False)
         if message is None:
-            break
-        found.append(message)
-    return found
+            return
+        yield message
 
 
 @asynccontextmanager

@@ -46,32 +46,41 @@ class _Publisher:
         self._connecting = asyncio.Lock()
         self._connection: AbstractConnection | None = None
         self._exchanges: dict[str, AbstractExchange] = {}
+        # By account: what is confirmed of a batch that is not, so that it does not come again with each try.
+        self._confirmed: dict[str, set[int]] = {}
 
     async def publish(self, events: Sequence[OrderEvent]) -> None:
         """Publish events in order; return when the broker has confirmed them all."""
+        account = events[0].account
+        confirmed = self._confirmed.setdefault(account, set())
+        refused: list[Exception] = []
         connection = await self._connected()
         try:
             async with asyncio.timeout(CONFIRM_TIMEOUT_S), asyncio.TaskGroup() as group:
                 # Sent in this order: each takes its turn at the channel when its task starts.
                 for event in events:
-                    group.create_task(self._send(event))
+                    if event.seq not in confirmed:
+                        group.create_task(self._send(event, confirmed, refused))
                 await asyncio.sleep(0)
                 self._runtime.sent()
-        except* aio_pika.exceptions.DeliveryError as group_error:
-            # The connection is fine; the broker had no queue for an event, or refused it.
-            first: BaseException = group_error
-            while isinstance(first, BaseExceptionGroup):
-                first = first.exceptions[0]
-            raise RuntimeError(f"the broker did not take an event: {first}") from None
         except* Exception:
             await self._drop(connection)
             raise
+        if refused:
+            # The connection is fine; the broker had no queue for an event, or refused it.
+            raise RuntimeError(f"the broker did not take {len(refused)} events: {refused[0]}")
+        del self._confirmed[account]
 
-    async def _send(self, event: OrderEvent) -> None:
+    async def _send(self, event: OrderEvent, confirmed: set[int], refused: list[Exception]) -> None:
         exchange, routing_key, message = write(event, self._config)
-        await self._exchanges[exchange].publish(
-            message, routing_key, mandatory=self._config.mandatory
-        )
+        try:
+            await self._exchanges[exchange].publish(
+                message, routing_key, mandatory=self._config.mandatory
+            )
+        except aio_pika.exceptions.DeliveryError as e:
+            refused.append(e)
+        else:
+            confirmed.add(event.seq)
 
     async def _connected(self) -> AbstractConnection:
         async with self._connecting:

@@ -21,7 +21,7 @@ import grpc.aio
 from google.protobuf.message import DecodeError, Message
 
 from tradegw.errors import InvalidOrder
-from tradegw.gateway import REQUEST, Request
+from tradegw.gateway import REQUEST, REQUEST_NAME, Request
 from tradegw.transports.grpc.errors import FORWARDED, REQUEST_ID, Failure, describe
 from tradegw.transports.grpc.figures import Observe
 
@@ -30,8 +30,6 @@ __all__ = ["Context", "Interceptor", "Interrupted", "Unreadable"]
 log = logging.getLogger(__name__)
 
 OURS: Final = "/tradegw."
-# The name that a caller gives its request: printable ASCII, bounded, so that it is safe in a log.
-_REQUEST_ID: Final = re.compile(r"[\x20-\x7e]{1,128}", re.ASCII)
 _TRACEPARENT: Final = re.compile(
     r"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(?:-.*)?",
     re.ASCII,
@@ -244,7 +242,7 @@ def _identify(context: Context) -> tuple[Request, bool]:
     is_forwarded = False
     for key, value in cast("Any", context.invocation_metadata() or ()):
         if key == REQUEST_ID:
-            if isinstance(value, str) and _REQUEST_ID.fullmatch(value):
+            if isinstance(value, str) and REQUEST_NAME.fullmatch(value):
                 request_id = value
         elif key == "traceparent":
             found = _TRACEPARENT.fullmatch(value) if isinstance(value, str) else None
