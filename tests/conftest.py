@@ -7,8 +7,15 @@ from contextlib import ExitStack
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests import postgres_servers
+
+# How long an example takes tells of the machine, and of nothing that is tested.
+settings.register_profile(
+    "any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("any machine")
 
 LONGEST = ("tests/e2e", "tests/simulation", "plugins", "tests/integration")
 """Whose files take the longest: whole processes, whole gateways, real stores."""
