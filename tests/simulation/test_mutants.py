@@ -30,6 +30,7 @@ def is_clean(seed: int) -> bool:
     return not run_history(seed).violations
 
 
+@pytest.mark.timeout(320)
 @pytest.mark.parametrize("mutant", [pytest.param(m, id=m.name) for m in MUTANTS if m.test])
 def test_a_defect_is_caught_by_a_test(mutant: Mutant) -> None:
     """In a process of its own, for it is to fail there. Without the defect it passes with all the others."""
@@ -41,7 +42,7 @@ def test_a_defect_is_caught_by_a_test(mutant: Mutant) -> None:
         cwd=Path(__file__).parents[2],
         capture_output=True,
         text=True,
-        timeout=110,
+        timeout=300,
         check=False,
     )
     assert done.returncode == pytest.ExitCode.TESTS_FAILED, done.stdout + done.stderr
