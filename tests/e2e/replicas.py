@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 import signal
 import statistics
+import subprocess
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -25,7 +27,15 @@ from tests.e2e.ledgers import (
     told_trades,
 )
 from tests.e2e.orders import an_order, is_settled
-from tests.e2e.processes import Served, serving, until, verify, write_config
+from tests.e2e.processes import (
+    REPOSITORY,
+    Served,
+    readiness,
+    serving,
+    until,
+    verify,
+    write_config,
+)
 from tradegw import Gateway, Order
 
 TTL_S = 2.0
@@ -55,6 +65,20 @@ class Replica:
 
     def go_on(self) -> None:
         self.served.tell(signal.SIGCONT)
+
+    async def retire(self) -> None:
+        """Take it from those that bots ask, and shut it down in good order."""
+        self.is_asked = False
+        self.served.tell(signal.SIGTERM)
+        assert await self.served.ended() == 0, self.served.log.read_text("utf-8")
+
+    async def ready(self) -> None:
+        """Wait until a load balancer would send bots to it."""
+
+        async def is_ready() -> bool:
+            return (await asyncio.to_thread(readiness, self.served.http))[0] == 200
+
+        await until(is_ready, PATIENCE_S, f"{self.name} is ready")
 
     async def kill(self) -> None:
         """Kill it where it stands."""
@@ -93,11 +117,18 @@ class Fleet:
     takeovers: list[float] = field(default_factory=list[float])
     asked: int = 0
 
-    async def start(self, name: str, *, stop_at: str = "") -> Replica:
-        """Start a gateway, which stops itself where it is told to."""
+    async def start(self, name: str, *, stop_at: str = "", source: Path | None = None) -> Replica:
+        """Start a gateway, which stops itself where it is told to.
+
+        Args:
+            source: A checkout of another commit to run.
+        """
         directory = self.config.parent / f"{name}-{len(self.replicas)}"
         directory.mkdir()
         variables = {"TRADEGW_STOP_AT": stop_at} if stop_at else {}
+        if source is not None:
+            places = [source / "src", source / "plugins" / "tradegw-mock" / "src"]
+            variables["PYTHONPATH"] = os.pathsep.join(map(str, places))
         running = serving(directory, config=self.config, **variables)
         served = await asyncio.to_thread(running.__enter__)
         self.stack.push(running.__exit__)
@@ -233,3 +264,19 @@ async def fleet(
         file.write("[replicas]\n" + "".join(f"{key} = {value}\n" for key, value in said.items()))
     async with AsyncExitStack() as stack:
         yield Fleet(exchange, config, accounts, random.Random(seed), stack)
+
+
+def previous_source(directory: Path) -> Path | None:
+    """Check the previous commit out; None where there is none, or none that knows of replicas."""
+    here = ["git", "-C", str(REPOSITORY)]
+    known = subprocess.run(
+        [*here, "cat-file", "-e", "HEAD~1:src/tradegw/gateway/forwarding.py"],
+        check=False,
+        capture_output=True,
+    )
+    if known.returncode:
+        return None
+    directory.mkdir()
+    archive = subprocess.run([*here, "archive", "HEAD~1"], check=True, capture_output=True)
+    subprocess.run(["tar", "-x", "-C", str(directory)], input=archive.stdout, check=True)
+    return directory

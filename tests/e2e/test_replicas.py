@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 from tradegw_mock.testing import MockProcess
 
-from tests.e2e.processes import until
-from tests.e2e.replicas import PATIENCE_S, TTL_S, Fleet, Replica, fleet
+from tests.e2e.processes import tradegw, until
+from tests.e2e.replicas import PATIENCE_S, TTL_S, Fleet, Replica, fleet, previous_source
 
 Tell = Callable[[str], None]
 
@@ -127,10 +127,46 @@ async def test_twenty_of_each_among_three(replicas: Fleet, tell: Tell) -> None:
         await replicas.trade(10_000 // (2 * rounds))
         # The sleeper and one heir go; who is left serves everything.
         for gone in (sleeper, heirs[1]):
-            gone.is_asked = False
-            assert await asyncio.to_thread(gone.served.stop) == 0
+            await gone.retire()
         standby = heirs[0]
         await holding(standby)
     claim = await replicas.check(standby)
     assert claim.orders >= 10_000
     tell(f"{dict(stops)} stops and {kills} kills among three gateways: {replicas.report(claim)}")
+
+
+@pytest.mark.long
+@pytest.mark.timeout(900)
+async def test_replaced_one_by_one_under_load_and_back(
+    replicas: Fleet, tmp_path: Path, tell: Tell
+) -> None:
+    """Two gateways of the previous commit, then the present one in their places; and back."""
+    previous = previous_source(tmp_path / "previous")
+    running = [await replicas.start(name, source=previous) for name in ("one", "two")]
+    for replica in running:
+        await replica.ready()
+    over = asyncio.Event()
+
+    async def keep_trading() -> None:
+        while not over.is_set():
+            await replicas.trade(32)
+
+    trading = asyncio.create_task(keep_trading())
+    done = await asyncio.to_thread(
+        tradegw, "migrate", "up", "--config", str(replicas.config), cwd=tmp_path
+    )
+    assert done.returncode == 0, done.stderr
+    for source in (None, previous):
+        for place in range(len(running)):
+            successor = await replicas.start(f"{place}", source=source)
+            await successor.ready()
+            await running[place].retire()
+            running[place] = successor
+    over.set()
+    await trading
+    claim = await replicas.check(running[0])
+    what = "the previous commit" if previous else "the same commit, for want of a previous one"
+    tell(
+        f"two gateways of {what} replaced one by one, and back: {claim.orders} orders, "
+        f"{claim.at_exchange} at the exchange once, {claim.fills} fills: all agree"
+    )

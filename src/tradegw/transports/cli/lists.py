@@ -356,8 +356,13 @@ async def venues(*, asking: Asking = _ASKING) -> None:
     if asking.json:
         print_json({"venues": found})
         return
+    # Of gateways that share a store; others have nobody to name.
+    is_shared = any(status.holder for venue in found for status in venue.accounts)
     show_table(
-        ["venue", "plugin", "account", "state", "open", "in doubt", "last event", "why"],
+        [
+            *("venue", "plugin", "account", "state", "open", "in doubt", "last event", "why"),
+            *(["holder"] if is_shared else []),
+        ],
         [
             [
                 venue.venue,
@@ -368,6 +373,7 @@ async def venues(*, asking: Asking = _ASKING) -> None:
                 str(status.in_doubt),
                 str(status.head_seq),
                 status.why,
+                *([status.holder or "this one"] if is_shared else []),
             ]
             for venue in found
             for status in venue.accounts
