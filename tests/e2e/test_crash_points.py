@@ -428,7 +428,7 @@ async def test_a_gateway_on_postgres_dies_at_some_points(
 
 
 @pytest.mark.long
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("server", ["postgres18", "postgres15"])
 async def test_a_gateway_on_postgres_dies_at_every_point(
     exchange: MockProcess,
@@ -437,7 +437,8 @@ async def test_a_gateway_on_postgres_dies_at_every_point(
     postgres_store: Callable[[str], str],
     server: str,
 ) -> None:
-    await kill_served(exchange, tmp_path, ALL, 1, tell, postgres_store(server))
+    points = [*ALL, *IN_OUTAGE]
+    await kill_served(exchange, tmp_path, points, 1, tell, postgres_store(server))
 
 
 @pytest.mark.timeout(900)

@@ -4,6 +4,7 @@ python -m tests.simulation --seeds 1000 [--first-seed S] [--processes N]
 python -m tests.simulation --seed S                 the story of one
 python -m tests.simulation --mutant NAME --seeds N  the first seed that catches a defect
 python -m tests.simulation --mutant NAME --test ID  a test, which is to fail with the defect
+python -m tests.simulation --store postgres ...     with a store on a server of its own, or at a URL
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from contextlib import ExitStack
 
 import pytest
 
+from codegen.postgres import throwaway_database
+from tests.postgres_servers import make_store
 from tests.simulation.history import Outcome, run_history
 from tests.simulation.mutants import MUTANTS
 from tests.simulation.parts import run_parts
@@ -35,22 +38,29 @@ def main(words: list[str] | None = None) -> int:
     parser.add_argument("--test", help="no history: this test of pytest's")
     parser.add_argument("--for-s", type=float, help="begin no more histories after so many seconds")
     parser.add_argument("--processes", type=int, default=1, help="run so many side by side")
+    parser.add_argument("--store", help="postgres, or the URL of a store that may be emptied")
     args = parser.parse_args(words)
     with ExitStack() as stack:
+        postgres: str | None = args.store
+        if postgres == "postgres":
+            url = stack.enter_context(throwaway_database())
+            make_store(url)
+            postgres = url
         if args.mutant:
             mutant = next(m for m in MUTANTS if m.name == args.mutant)
             stack.enter_context(mutant.at_large())
         if args.test is not None:
             return pytest.main(["-q", "-n", "0", "-p", "no:cacheprovider", args.test])
         if args.seed is not None:
-            return tell(run_history(args.seed, is_telling=True))
+            return tell(run_history(args.seed, is_telling=True, postgres=postgres))
         first = random.randrange(10**9) if args.first_seed is None else args.first_seed
         return run_many(
             first,
             args.seeds,
             is_hunting=bool(args.mutant),
             for_s=args.for_s,
-            processes=1 if args.mutant else args.processes,
+            processes=1 if args.mutant or postgres else args.processes,
+            postgres=postgres,
         )
 
 
@@ -65,13 +75,19 @@ def tell(outcome: Outcome) -> int:
 
 
 def run_many(
-    first: int, count: int, *, is_hunting: bool, for_s: float | None, processes: int
+    first: int,
+    count: int,
+    *,
+    is_hunting: bool,
+    for_s: float | None,
+    processes: int,
+    postgres: str | None,
 ) -> int:
     """Run seeds from `first` on, and stop at the first that breaks a promise."""
     started, told = time.monotonic(), time.monotonic()
     say(f"seeds {first} to {first + count - 1}")
     totals, used_s = Totals(), 0.0
-    for part, part_s in run_parts(first, count, processes):
+    for part, part_s in run_parts(first, count, processes, postgres=postgres):
         totals.merge(part)
         used_s += part_s
         now = time.monotonic()

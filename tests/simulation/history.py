@@ -50,13 +50,17 @@ class _Teller(logging.Handler):
         self._world.tell("log", f"{record.levelname} {record.getMessage()}")
 
 
-def run_history(seed: int, *, is_telling: bool = False) -> Outcome:
-    """Run the history of a seed."""
+def run_history(seed: int, *, is_telling: bool = False, postgres: str | None = None) -> Outcome:
+    """Run the history of a seed.
+
+    Args:
+        postgres: URL of a store that it may empty and use; two runs may differ then.
+    """
     with held_still(seed):
         rng = random.Random(f"{seed}:loop")
 
         async def main(loop: SimulationLoop) -> Outcome:
-            return await _live(loop, seed, is_telling=is_telling)
+            return await _live(loop, seed, is_telling=is_telling, postgres=postgres)
 
         order = rng.randrange(2**32) if rng.random() < 0.5 else None
         disabled = logging.root.manager.disable
@@ -68,8 +72,12 @@ def run_history(seed: int, *, is_telling: bool = False) -> Outcome:
             logging.disable(disabled)
 
 
-async def _live(loop: SimulationLoop, seed: int, *, is_telling: bool) -> Outcome:
-    world = World.current = World(loop, seed, _directory(), is_telling=is_telling)
+async def _live(
+    loop: SimulationLoop, seed: int, *, is_telling: bool, postgres: str | None
+) -> Outcome:
+    world = World.current = World(
+        loop, seed, _directory(), is_telling=is_telling, postgres=postgres
+    )
     errors: list[dict[str, Any]] = []
     loop.set_exception_handler(lambda _, context: errors.append(context))
     with ExitStack() as stack:

@@ -16,12 +16,17 @@ PART = 10
 
 
 def run_parts(
-    first: int, count: int, processes: int, *, size: int = PART
+    first: int, count: int, processes: int, *, size: int = PART, postgres: str | None = None
 ) -> Iterator[tuple[Totals, float]]:
-    """Yield what parts of the seeds add up to, each with its machine time in seconds."""
+    """Yield what parts of the seeds add up to, each with its machine time in seconds.
+
+    Args:
+        postgres: The URL of a store that may be emptied, which one process at a time can use.
+    """
+    assert processes == 1 or postgres is None
     seeds = range(first, first + count)
     if processes == 1:
-        yield from (run_part(range(seed, seed + 1)) for seed in seeds)
+        yield from (run_part(range(seed, seed + 1), postgres) for seed in seeds)
         return
     context = multiprocessing.get_context("spawn")
     is_over = context.Event()
@@ -46,12 +51,12 @@ def heed(is_over: Event) -> None:
     _IS_OVER.append(is_over)
 
 
-def run_part(seeds: Sequence[int]) -> tuple[Totals, float]:
+def run_part(seeds: Sequence[int], postgres: str | None = None) -> tuple[Totals, float]:
     """Run some seeds, up to the first that breaks a promise."""
     totals, used_s = Totals(), time.process_time()
     for seed in seeds:
         if totals.failed or any(is_over.is_set() for is_over in _IS_OVER):
             break
-        outcome = run_history(seed)
+        outcome = run_history(seed, postgres=postgres)
         totals.add(outcome)
     return totals, time.process_time() - used_s

@@ -9,12 +9,13 @@ import asyncio
 import random
 import shutil
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from enum import StrEnum
 from functools import cache
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
+from tests.simulation.postgres import SimulatedPostgres, open_in_postgres, start_empty
 from tradegw._generated.migrations import SQLITE
 from tradegw._generated.queries import SqliteQueries
 from tradegw.errors import CommitUnknown, StoreError, StoreUnavailable
@@ -38,6 +39,8 @@ class StoreKind(StrEnum):
     """In memory, with the delays and failures of a disk."""
     FILE = "FILE"
     """A file, with the threads of the real store, and the same delays and failures."""
+    POSTGRES = "POSTGRES"
+    """A database on a real server, with the same delays and failures. Two runs of a seed may differ."""
 
 
 class StoreFault(StrEnum):
@@ -63,15 +66,20 @@ class Disk:
         hits: Told of each failure.
     """
 
-    def __init__(self, kind: StoreKind, rng: random.Random, directory: Path) -> None:
-        self.kind = kind
+    def __init__(
+        self, kind: StoreKind, rng: random.Random, directory: Path, postgres: str | None = None
+    ) -> None:
+        self.kind = kind = kind if postgres is None else StoreKind.POSTGRES
+        self._postgres = postgres
         self.faults: list[StoreFault] = []
         self.hits: Callable[[StoreFault], None] = lambda _: None
         self._rng = rng
         self._file = directory / "tradegw.db"
         self._memory: sqlite3.Connection | None = None
         self._store: SqlStore | None = None
-        if kind is StoreKind.FILE:
+        if postgres is not None:
+            start_empty(postgres)
+        elif kind is StoreKind.FILE:
             _make_file(self._file)
         else:
             self._memory = open_memory()
@@ -94,12 +102,14 @@ class Disk:
         """Open what is stored."""
         if self._memory is not None:
             self._store = _Reopened(self._memory, self)
+        elif self._postgres is not None:
+            self._store = open_in_postgres(self._postgres, self)
         else:
             store = open_sqlite(self._file, clock=clock)
             group = store._group
             assert group is not None
             group._runner.close()
-            group._runner = _DiskRunner(self, in_thread=True)
+            group._runner = DiskRunner(self, in_thread=drive)
             self._store = store
         return self._store
 
@@ -131,6 +141,8 @@ class Disk:
         if isinstance(store, SqliteStore):
             store._is_closed = True
             store._close()
+        elif isinstance(store, SimulatedPostgres):
+            store.die()
 
     def close(self) -> None:
         """Forget everything."""
@@ -161,10 +173,19 @@ def _make_file(path: Path) -> None:
     shutil.copyfile(template, path)
 
 
-class _DiskRunner(Runner):
-    """Runs groups after a while, tells after another while, and fails as planned."""
+class DiskRunner(Runner):
+    """Runs groups after a while, tells after another while, and fails as planned.
 
-    def __init__(self, disk: Disk, *, in_thread: bool) -> None:
+    Args:
+        in_thread: Carries a group out in a thread; without it they are carried out on the loop, at once.
+    """
+
+    def __init__(
+        self,
+        disk: Disk,
+        *,
+        in_thread: Callable[[Coroutine[Any, Any, StoreError | None]], StoreError | None] | None,
+    ) -> None:
         self._disk = disk
         self._in_thread = in_thread
 
@@ -193,8 +214,8 @@ class _DiskRunner(Runner):
                 error = CommitUnknown("the answer to COMMIT was lost")
             done(error)
 
-        if self._in_thread:
-            running = loop.run_in_executor(None, lambda: drive(group()))
+        if (run := self._in_thread) is not None:
+            running = loop.run_in_executor(None, lambda: run(group()))
             running.add_done_callback(lambda f: loop.call_later(delay_s, tell, f.result()))
         else:
             loop.call_later(delay_s, tell, drive(group()))
@@ -214,7 +235,7 @@ class _Reopened(MemoryStore):
         self._disk = disk if is_slow else None
         self._group = GroupCommit(
             SqliteDatabase(connection),
-            _DiskRunner(disk, in_thread=False) if is_slow else InlineRunner(),
+            DiskRunner(disk, in_thread=None) if is_slow else InlineRunner(),
         )
         self._is_closed = False
 

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 import pytest
 from tradegw_mock.chaos import FaultKind
 
+from tests.postgres_servers import NAMES
 from tests.simulation import __main__ as command
 from tests.simulation import cells
 from tests.simulation.cells import COMMANDS, COMMANDS_OF, IN_FLIGHT, POSSIBLE, STATUSES, Impossible
@@ -24,6 +25,7 @@ from tradegw.engine.crash import CrashPoint
 
 FIXED = 24
 FRESH = 6
+ON_POSTGRES = 2
 REPLAYED = (3, 8)
 """One of each kind of store among them."""
 
@@ -41,10 +43,10 @@ def tell(capsys: pytest.CaptureFixture[str]) -> Tell:
     return write
 
 
-def run(first: int, count: int) -> Totals:
+def run(first: int, count: int, postgres: str | None = None) -> Totals:
     totals = Totals()
     for seed in range(first, first + count):
-        outcome = run_history(seed)
+        outcome = run_history(seed, postgres=postgres)
         totals.add(outcome)
         assert not outcome.violations, broken(outcome)
     return totals
@@ -132,6 +134,25 @@ def test_an_impossible_cell_that_is_reached_breaks_its_history(
     everything = Impossible("none can be", COMMANDS_OF, COMMANDS, STATUSES)
     monkeypatch.setattr(cells, "IMPOSSIBLE", (everything,))
     assert any("reached though impossible" in told for told in run_history(1).violations)
+
+
+def test_histories_on_postgres_keep_every_promise(
+    tell: Tell, postgres_store: Callable[[str], str]
+) -> None:
+    """Fixed seeds, whose histories need not be equal: the server answers in the order that it likes."""
+    totals = run(1, ON_POSTGRES, postgres_store(NAMES[0]))
+    tell(f"on Postgres: {next(iter(totals.lines()))}")
+    assert totals.mean("orders") >= 20
+
+
+@pytest.mark.long
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("server", NAMES)
+def test_more_histories_on_postgres_keep_every_promise(
+    tell: Tell, postgres_store: Callable[[str], str], server: str
+) -> None:
+    totals = run(1, 200, postgres_store(server))
+    tell("\n".join(totals.lines()))
 
 
 @pytest.mark.parametrize("seed", REPLAYED)

@@ -64,7 +64,13 @@ class World:
     current: World | None = None
 
     def __init__(
-        self, loop: SimulationLoop, seed: int, directory: Path, *, is_telling: bool
+        self,
+        loop: SimulationLoop,
+        seed: int,
+        directory: Path,
+        *,
+        is_telling: bool,
+        postgres: str | None = None,
     ) -> None:
         self.loop = loop
         self.seed = seed
@@ -79,7 +85,7 @@ class World:
         self.positions: dict[str, dict[str, int]] = {"fills": {}, "orders": {}}
         self.pace_s = 0.95
         kinds = (StoreKind.INLINE, *[StoreKind.SLOW] * 6, StoreKind.FILE)
-        self.disk = Disk(self.rng.choice(kinds), self.rng, directory)
+        self.disk = Disk(self.rng.choice(kinds), self.rng, directory, postgres)
         self.disk.hits = lambda fault: self._on_hit(fault.value, Target(operation="store"))
         self.network = Network(loop, self.rng, seed=seed)
         self.network.watch = self._watch
