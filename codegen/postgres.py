@@ -129,19 +129,25 @@ def bundled_server() -> Generator[str]:
 
 
 @contextmanager
-def restartable_server() -> Generator[BundledServer]:
+def restartable_server(*, with_tls: bool = False) -> Generator[BundledServer]:
     """As `bundled_server`, for tests that take their server away and bring it back.
 
+    Args:
+        with_tls: Take one that the machine has: the bundled one speaks no TLS.
+
     Raises:
-        PostgresUnavailable: The package is not installed, or its server does not start.
+        PostgresUnavailable: The package or the machine has none, or it does not start.
     """
-    package = _bundled_package()
+    package = _installed() if with_tls else _bundled_package()
     directory = Path(tempfile.mkdtemp(prefix="tradegw-pg-", dir=_reachable_directory()))
     try:
-        install = package / "pginstall18"
+        install = package if with_tls else package / "pginstall18"
         become: Sequence[str] = ()
         if os.geteuid() == 0:
-            install = _copy_for_nobody(package, directory)
+            if with_tls:
+                _give_to_nobody(directory)
+            else:
+                install = _copy_for_nobody(package, directory)
             # initdb looks the user up by number, so it must be one that has a name.
             nobody = pwd.getpwnam("nobody")
             become = _become(nobody.pw_uid, nobody.pw_gid)
@@ -161,11 +167,12 @@ class BundledServer:
 
     Attributes:
         url: As somebody who may do everything.
+        directory: Its own; it owns it.
     """
 
     def __init__(self, install: Path, directory: Path, become: Sequence[str]) -> None:
         self._install = install
-        self._directory = directory
+        self.directory = directory
         self._become = become
         self._process: subprocess.Popen[bytes] | None = None
         self._port: int | None = None
@@ -180,12 +187,12 @@ class BundledServer:
         for _ in range(_START_ATTEMPTS):
             port = self._port or _free_port()
             self.url = _url({"host": "127.0.0.1", "port": port, "user": "postgres"})
-            self._process = _start(self._install, self._directory, port, self._become)
-            if _await_start(self._process, self.url, self._directory):
+            self._process = _start(self._install, self.directory, port, self._become)
+            if _await_start(self._process, self.url, self.directory):
                 self._port = port
                 return
             self.stop()
-        log = (self._directory / "log").read_text(errors="replace")
+        log = (self.directory / "log").read_text(errors="replace")
         raise PostgresUnavailable(f"the bundled Postgres does not start:\n{log}")
 
     def stop(self) -> None:
@@ -201,9 +208,9 @@ class BundledServer:
         Raises:
             PostgresUnavailable: It cannot be made, or does not start.
         """
-        directory = self._directory / "standby"
+        directory = self.directory / "standby"
         directory.mkdir()
-        owner = self._directory.stat()
+        owner = self.directory.stat()
         os.chown(directory, owner.st_uid, owner.st_gid)
         command = [str(self._install / "bin" / "pg_basebackup"), "-D", str(directory / "data")]
         options = ["-d", self.url, "-R", "-X", "stream", "-c", "fast", "--no-sync"]
@@ -218,7 +225,7 @@ class BundledServer:
     def crash(self) -> None:
         """Kill all of its processes, as a failing machine does."""
         assert self._process is not None
-        pid_file = self._directory / "data" / "postmaster.pid"
+        pid_file = self.directory / "data" / "postmaster.pid"
         os.kill(int(pid_file.read_text().split()[0]), signal.SIGQUIT)
         self._process.wait(_STOP_TIMEOUT_S)
         self.stop()
@@ -252,6 +259,14 @@ def _bundled_package() -> Path:
     return package
 
 
+def _installed() -> Path:
+    # As Debian lays them out.
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"))
+    if not found:
+        raise PostgresUnavailable("no /usr/lib/postgresql/*/bin/postgres")
+    return found[-1].parent.parent
+
+
 def _reachable_directory() -> str:
     """Return a temporary directory that `nobody` can walk to, when that matters."""
     directory = Path(tempfile.gettempdir()).resolve()
@@ -268,10 +283,14 @@ def _copy_for_nobody(package: Path, directory: Path) -> Path:
     libraries = package.with_name(f"{package.name}.libs")
     if libraries.exists():  # The binaries look for these beside the package (their rpath).
         shutil.copytree(libraries, directory / libraries.name, symlinks=True)
+    _give_to_nobody(directory)
+    return copy / "pginstall18"
+
+
+def _give_to_nobody(directory: Path) -> None:
     nobody = pwd.getpwnam("nobody")
     for path in (directory, *directory.rglob("*")):
         os.chown(path, nobody.pw_uid, nobody.pw_gid, follow_symlinks=False)
-    return copy / "pginstall18"
 
 
 _BECOME = """

@@ -31,6 +31,7 @@ from tests.e2e.test_kills import Tell, read
 from tests.postgres_proxy import Cut, proxy_to
 from tests.postgres_servers import NAMES, make_store, unavailable
 from tradegw import Gateway, Order
+from tradegw.store.postgres_connections import tell_durability
 
 CALLERS = 12
 SETTLE_S = 60.0
@@ -141,17 +142,24 @@ _WAITING = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'"
 async def promote(exchange: MockProcess, directory: Path, tell: Tell, *, count: int) -> None:
     with own_server() as primary, primary.standby() as standby:
         # It is never dropped: in the end nobody can write there.
+        command(primary.url, "CREATE DATABASE tradegw")
+        url = f"{primary.url.rpartition('/')[0]}/tradegw"
+
+        async def warns() -> bool:
+            is_kept, told = await tell_durability(url)
+            return not is_kept and "1 follow, and none confirms" in told
+
+        await until(warns, SETTLE_S, "the standby follows, asynchronously")
         command(
             primary.url,
-            "CREATE DATABASE tradegw",
             "ALTER SYSTEM SET synchronous_standby_names = '*'",
             "SELECT pg_reload_conf()",
         )
+        make_store(url)
+        assert await tell_durability(url) == (True, "synchronous_commit = on, confirmed by *")
         hosts = ",".join(
             server.url.partition("@")[2].partition("/")[0] for server in (primary, standby)
         )
-        url = f"{primary.url.rpartition('/')[0]}/tradegw"
-        make_store(url)
         store = f"postgresql://postgres@{hosts}/tradegw?target_session_attrs=read-write"
 
         async def outage(load: Load) -> None:

@@ -96,16 +96,20 @@ def _plugins(plugins: Plugins) -> Sequence[Finding]:
 async def _server(config: Config) -> Sequence[Finding]:
     from tradegw.store.postgres_connections import tell_durability
 
+    async def durable() -> tuple[Verdict, str]:
+        is_kept, detail = await tell_durability(config.store.url)
+        return Verdict.OK if is_kept else Verdict.WARNING, detail
+
+    async def schema() -> tuple[Verdict, str]:
+        return Verdict.OK, await check_schema(config) or "it fits this release"
+
     found: list[Finding] = []
-    for check, look in (
-        ("durable", tell_durability(config.store.url)),
-        ("schema", check_schema(config)),
-    ):
+    for check in (durable, schema):
         try:
-            verdict, detail = Verdict.OK, await look or "it fits this release"
+            verdict, detail = await check()
         except (StoreError, ConfigError) as e:
             verdict, detail = Verdict.PROBLEM, str(e)
-        found.append(Finding(subject="store", check=check, verdict=verdict, detail=detail))
+        found.append(Finding(subject="store", check=check.__name__, verdict=verdict, detail=detail))
     if config.replicas.enabled:
         found.append(await _leases(config))
     return found

@@ -160,8 +160,8 @@ async def prepare(connection: Connection, *, read_only: bool) -> None:
         )
 
 
-async def tell_durability(url: str) -> str:
-    """Say what the server does with what it confirmed.
+async def tell_durability(url: str) -> tuple[bool, str]:
+    """Say whether the server keeps what it confirmed, whichever server comes after it, and how.
 
     Raises:
         ConfigError, StoreUnavailable: As `connect`.
@@ -169,7 +169,10 @@ async def tell_durability(url: str) -> str:
     connection = await connect(url, read_only=False)
     try:
         cursor = await connection.execute(
-            "SELECT current_setting('synchronous_commit'), current_setting('synchronous_standby_names')"
+            """
+            SELECT current_setting('synchronous_commit'), current_setting('synchronous_standby_names'),
+                (SELECT count(*) FROM pg_stat_replication)
+            """
         )
         row = await cursor.fetchone()
     except psycopg.Error as e:
@@ -177,8 +180,14 @@ async def tell_durability(url: str) -> str:
     finally:
         await connection.close()
     assert row is not None
-    standbys = f"confirmed by {row[1]}" if row[1] else "by no standby: promoting one loses orders"
-    return f"synchronous_commit = {row[0]}, {standbys}"
+    level, names, followers = row
+    if names:
+        return True, f"synchronous_commit = {level}, confirmed by {names}"
+    following = f"; {followers} follow, and none confirms" if followers else ""
+    return (
+        not followers,
+        f"synchronous_commit = {level}, by no standby: promoting one loses orders{following}",
+    )
 
 
 class FreshCursors:
