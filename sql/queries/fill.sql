@@ -16,7 +16,8 @@ WHERE NOT EXISTS (
 ON CONFLICT (account_id, order_id, trade_id) DO NOTHING;
 
 -- name: list_fills_counted :many
--- What an order's fills say of its quantities, archived ones too, in the order in which they came.
+-- What an order's fills say of its quantities, archived ones too.
+-- In no order, for which SQLite would walk through all of the account's.
 SELECT
     trade_id AS "trade_id!", last_qty AS "last_qty!", last_px AS "last_px!",
     inferred AS "inferred!", corrects, seq AS "seq!"
@@ -24,8 +25,7 @@ FROM fill
 WHERE account_id = :account_id AND order_id = :order_id
 UNION ALL
 SELECT trade_id, last_qty, last_px, inferred, corrects, seq FROM archived_fill
-WHERE account_id = :account_id AND order_id = :order_id
-ORDER BY 6;
+WHERE account_id = :account_id AND order_id = :order_id;
 
 -- name: list_fills :many
 -- The fills that a filter lets through, newest first, those before a given one.

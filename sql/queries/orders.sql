@@ -79,6 +79,12 @@ SELECT order_id FROM orders
 WHERE account_id = :account_id AND order_id > :order_id
 ORDER BY order_id
 LIMIT :limit_rows;
+-- dialect: sqlite
+SELECT order_id FROM orders
+-- Not by the account: all of its orders would be sorted for each page.
+WHERE +account_id = :account_id AND order_id > :order_id
+ORDER BY order_id
+LIMIT :limit_rows;
 
 -- name: list_open_orders :many
 -- The open orders of an account, oldest first.

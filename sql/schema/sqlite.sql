@@ -147,6 +147,8 @@ CREATE TABLE venue_order_ref (
     UNIQUE (account_id, id_scope, venue_client_order_id, generation)
 ) STRICT;
 
+-- Reports name an order by it, and not by the scope.
+CREATE INDEX venue_order_ref_named ON venue_order_ref (account_id, venue_client_order_id);
 CREATE INDEX venue_order_ref_at_venue ON venue_order_ref (account_id, venue_order_id)
 WHERE venue_order_id IS NOT NULL;
 

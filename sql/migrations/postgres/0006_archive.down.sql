@@ -21,3 +21,4 @@ ALTER TABLE fill ADD FOREIGN KEY (account_id, seq)
 REFERENCES order_event (account_id, seq) ON DELETE RESTRICT;
 DROP TABLE archived_fill;
 DROP TABLE chain_checkpoint;
+DROP INDEX venue_order_ref_named;

@@ -65,3 +65,6 @@ $$;
 
 CREATE TRIGGER fill_is_never_changed BEFORE UPDATE OR DELETE ON fill
 FOR EACH ROW EXECUTE FUNCTION refuse_fill_change();
+
+-- Reports name an order by it, and not by the scope.
+CREATE INDEX venue_order_ref_named ON venue_order_ref (account_id, venue_client_order_id);

@@ -89,3 +89,4 @@ END;
 
 DROP TABLE archived_fill;
 DROP TABLE chain_checkpoint;
+DROP INDEX venue_order_ref_named;

@@ -125,3 +125,6 @@ CREATE TABLE unmatched_fill (
 
 INSERT INTO unmatched_fill SELECT * FROM unmatched_fill_before;
 DROP TABLE unmatched_fill_before;
+
+-- Reports name an order by it, and not by the scope.
+CREATE INDEX venue_order_ref_named ON venue_order_ref (account_id, venue_client_order_id);

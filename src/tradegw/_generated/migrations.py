@@ -559,6 +559,9 @@ CREATE TABLE unmatched_fill (
 
 INSERT INTO unmatched_fill SELECT * FROM unmatched_fill_before;
 DROP TABLE unmatched_fill_before;
+
+-- Reports name an order by it, and not by the scope.
+CREATE INDEX venue_order_ref_named ON venue_order_ref (account_id, venue_client_order_id);
 """,
         down="""
 -- Older releases know nothing of archives: they would find a chain without a beginning. Where events are
@@ -652,6 +655,7 @@ END;
 
 DROP TABLE archived_fill;
 DROP TABLE chain_checkpoint;
+DROP INDEX venue_order_ref_named;
 """,
     ),
 )
@@ -1107,6 +1111,9 @@ $$;
 
 CREATE TRIGGER fill_is_never_changed BEFORE UPDATE OR DELETE ON fill
 FOR EACH ROW EXECUTE FUNCTION refuse_fill_change();
+
+-- Reports name an order by it, and not by the scope.
+CREATE INDEX venue_order_ref_named ON venue_order_ref (account_id, venue_client_order_id);
 """,
         down="""
 -- Older releases know nothing of archives: they would find a chain without a beginning.
@@ -1132,6 +1139,7 @@ ALTER TABLE fill ADD FOREIGN KEY (account_id, seq)
 REFERENCES order_event (account_id, seq) ON DELETE RESTRICT;
 DROP TABLE archived_fill;
 DROP TABLE chain_checkpoint;
+DROP INDEX venue_order_ref_named;
 """,
     ),
 )

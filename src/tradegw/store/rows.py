@@ -221,9 +221,12 @@ def to_order(row: OrdersRow, account: AccountName, counted: Sequence[ListFillsCo
 def to_inferred(
     counted: Sequence[ListFillsCountedRow],
 ) -> tuple[tuple[TradeId, Decimal, Decimal], ...]:
-    """Return the inferred fills that no real one has replaced in full: id, quantity left, price."""
+    """Return the inferred fills that no real one has replaced in full: id, quantity left, price.
+
+    What corrects a fill came after it.
+    """
     left: dict[str, tuple[Decimal, Decimal]] = {}
-    for fill in counted:
+    for fill in sorted(counted, key=lambda fill: fill.seq):
         if fill.corrects is not None:
             qty, px = left.get(fill.corrects, (Decimal(0), fill.last_px))
             left[fill.corrects] = (qty + fill.last_qty, px)

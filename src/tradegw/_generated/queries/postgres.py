@@ -185,7 +185,6 @@ WHERE account_id = $1 AND order_id = $2
 UNION ALL
 SELECT trade_id, last_qty, last_px, inferred, corrects, seq FROM archived_fill
 WHERE account_id = $1 AND order_id = $2
-ORDER BY 6
 """
 _LIST_FILLS = """
 SELECT
@@ -852,7 +851,9 @@ class PostgresQueries:
         account_id: UUID,
         order_id: UUID,
     ) -> list[ListFillsCountedRow]:
-        """What an order's fills say of its quantities, archived ones too, in the order in which they came."""
+        """What an order's fills say of its quantities, archived ones too.
+        In no order, for which SQLite would walk through all of the account's.
+        """
         rows = await (
             await self._cursor.execute(_LIST_FILLS_COUNTED, (account_id, order_id))
         ).fetchall()

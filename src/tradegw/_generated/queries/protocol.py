@@ -259,7 +259,9 @@ class Queries(Protocol):
         account_id: UUID,
         order_id: UUID,
     ) -> list[ListFillsCountedRow]:
-        """What an order's fills say of its quantities, archived ones too, in the order in which they came."""
+        """What an order's fills say of its quantities, archived ones too.
+        In no order, for which SQLite would walk through all of the account's.
+        """
         ...
 
     async def list_fills(

@@ -183,7 +183,6 @@ WHERE account_id = ? AND order_id = ?
 UNION ALL
 SELECT trade_id, last_qty, last_px, inferred, corrects, seq FROM archived_fill
 WHERE account_id = ? AND order_id = ?
-ORDER BY 6
 """
 _LIST_FILLS = """
 SELECT
@@ -387,7 +386,7 @@ LIMIT 1
 """
 _LIST_ORDERS_AFTER = """
 SELECT order_id FROM orders
-WHERE account_id = ? AND order_id > ?
+WHERE +account_id = ? AND order_id > ?
 ORDER BY order_id
 LIMIT ?
 """
@@ -879,7 +878,9 @@ class SqliteQueries:
         account_id: UUID,
         order_id: UUID,
     ) -> list[ListFillsCountedRow]:
-        """What an order's fills say of its quantities, archived ones too, in the order in which they came."""
+        """What an order's fills say of its quantities, archived ones too.
+        In no order, for which SQLite would walk through all of the account's.
+        """
         return [
             ListFillsCountedRow(
                 row[0], Decimal(row[1]), Decimal(row[2]), row[3] != 0, row[4], row[5]
