@@ -43,7 +43,7 @@ CONSUMER = [
 AT_ONCE = 4
 """Commands for each death, each sent twice."""
 DEATH_S = 100
-PATIENCE_S = DELAYS[-1:] * 500
+PATIENCE = DELAYS[-1:] * 500
 """A command that comes while the account is not ready yet is tried again until it is."""
 
 Tell = Callable[[str], None]
@@ -61,7 +61,7 @@ plugin = "rabbitmq"
 url = "env:TEST_AMQP"
 prefix = "{broker.prefix}"
 commands = true
-retry_delays_s = {PATIENCE_S}
+retry_delays_s = {PATIENCE}
 """
         )
     return file
