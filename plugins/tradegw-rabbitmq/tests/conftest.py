@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
 from uuid import uuid4
 
 import aio_pika
@@ -33,8 +34,12 @@ async def broker(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Broker]:
 
 
 @pytest.fixture(params=["memory", "postgres"])
-def any_store(request: pytest.FixtureRequest) -> Iterator[str]:
+def any_store(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[str]:
     """The URL of an empty store."""
+    # Beside a store that is no file the mock venue keeps its own in the working directory.
+    monkeypatch.chdir(tmp_path)
     if request.param == "memory":
         yield "memory://"
         return

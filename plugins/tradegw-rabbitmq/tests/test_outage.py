@@ -91,7 +91,11 @@ async def stop(*tasks: asyncio.Task[None]) -> None:
 
 
 @pytest.fixture(params=["sqlite", "postgres18"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+def store(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[str]:
+    # Beside a store that is no file the mock venue keeps its own in the working directory.
+    monkeypatch.chdir(tmp_path)
     if request.param == "sqlite":
         yield f"sqlite:///{tmp_path}/tradegw.db"
         return
