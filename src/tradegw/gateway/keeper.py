@@ -10,9 +10,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 from tradegw.engine.engine import Engine
 from tradegw.engine.members import AccountPlan
@@ -323,8 +323,7 @@ class Keeper:
             await self._engine.add_account(lease.plan, lease.tenure)
             lease.is_served = True
             await self._opened(lease)
-            self._wake_renewal.set()
-            await lease.over.wait()
+            await self._until_over(lease)
         except TradegwError as e:
             lease.end(f"it cannot be opened: {e}")
         except Exception as e:
@@ -345,15 +344,20 @@ class Keeper:
     async def _opened(self, lease: _Lease) -> None:
         """Wait until it is known what the venue does with old requests, or the lease is over."""
         account = self._engine.account(lease.name)
-        over = asyncio.ensure_future(lease.over.wait())
-        try:
-            while account.about is None and not over.done():
-                account.state_changed.clear()
-                changed = asyncio.ensure_future(account.state_changed.wait())
-                await asyncio.wait([over, changed], return_when=asyncio.FIRST_COMPLETED)
-                changed.cancel()
-        finally:
-            over.cancel()
+        while account.about is None and not lease.over.is_set():
+            account.state_changed.clear()
+            await _first(lease.over, account.state_changed)
+        self._wake_renewal.set()
+
+    async def _until_over(self, lease: _Lease) -> None:
+        """Wait until the lease is over."""
+        failed = self._engine.account(lease.name).failed
+        while not lease.over.is_set():
+            await _first(lease.over, failed)
+            if failed.is_set():
+                # Nothing could be stored: perhaps because the lease is another gateway's. A renewal tells.
+                self._wake_renewal.set()
+                await _first(lease.over, within=self._clock.sleep(LOOK_EVERY_S))
 
     async def _give_back(self, lease: _Lease) -> None:
         while not lease.is_lost:
@@ -384,13 +388,7 @@ class Keeper:
     async def _sleep(self, pause_s: float) -> None:
         """Wait until the next renewal is due, somebody asks for one, or a tenure ends."""
         left_s = [lease.tenure.left_ns / _NS_PER_S for lease in self._held()]
-        sleeper = asyncio.ensure_future(self._clock.sleep(min([pause_s, *left_s])))
-        woken = asyncio.ensure_future(self._wake_renewal.wait())
-        try:
-            await asyncio.wait([sleeper, woken], return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            sleeper.cancel()
-            woken.cancel()
+        await _first(self._wake_renewal, within=self._clock.sleep(min([pause_s, *left_s])))
 
     def _held(self) -> list[_Lease]:
         return [lease for lease in self._leases.values() if not lease.over.is_set()]
@@ -418,6 +416,8 @@ class Keeper:
         for lease in held:
             if lease.account_id not in kept:
                 self.lost += 1
+                # Whoever wants it goes elsewhere from now on: what was read of it is out of date.
+                self._read_ns = None
                 lease.end("its lease is another gateway's", is_lost=True)
                 continue
             lease.tenure.renew(asked_ns)
@@ -430,6 +430,17 @@ class Keeper:
         """Return how the venue of an account refuses old requests, once it was reached."""
         about = self._engine.account(lease.name).about
         return None if about is None else about.capabilities.expiry
+
+
+async def _first(*events: asyncio.Event, within: Coroutine[Any, Any, None] | None = None) -> None:
+    """Wait until one of some events is set, or until something has ended."""
+    waiters = [asyncio.ensure_future(event.wait()) for event in events]
+    ending = [] if within is None else [asyncio.ensure_future(within)]
+    try:
+        await asyncio.wait([*waiters, *ending], return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for waiter in (*waiters, *ending):
+            waiter.cancel()
 
 
 async def _end(tasks: Sequence[asyncio.Task[None]]) -> None:

@@ -10,12 +10,20 @@ import pytest
 
 from tests.integration.engine.bench import capabilities
 from tests.integration.engine.fleet import PATIENCE_S, TENURE_S, TERMS, Fleet, Replica, a_fleet
-from tradegw.errors import Conflict, InvalidOrder, StoreUnavailable, Unavailable
+from tradegw.engine.guard import GuardedPlugins
+from tradegw.errors import Conflict, InvalidOrder, NotSent, StoreUnavailable, Unavailable
 from tradegw.gateway.config import load_config
 from tradegw.gateway.leases import LeaseState, list_leases, release_lease
-from tradegw.model import AccountName, CommandKind, EvidenceKind, Order, OrdStatus
+from tradegw.model import (
+    AccountName,
+    CommandKind,
+    EvidenceKind,
+    Order,
+    OrdStatus,
+    VenueClientOrderId,
+)
 from tradegw.testing.exchange import Fault
-from tradegw.venue import ExpiryKind
+from tradegw.venue import Cancel, ExpiryKind, Operation, TranslateContext
 
 NEW = CommandKind.NEW
 PAPER = AccountName("paper")
@@ -65,6 +73,8 @@ async def test_a_holder_that_renews_keeps_its_account(fleet: Fleet) -> None:
         await one.rest()
         assert _left_ns(one) > TENURE_S * 0.9e9
         two.look()
+        await two.rest()
+    assert await fleet.lease("token") == 1
     assert one.is_ready()
     assert two.held == set()
     assert (await one.place()).ord_status is OrdStatus.NEW
@@ -89,20 +99,17 @@ async def test_the_free_accounts_of_a_start_are_spread(fleet: Fleet) -> None:
     await fleet.until(lambda: len(one.held) == 2)
     two = await fleet.start("two")
     await fleet.until(lambda: len(two.held) == 2)
-    for _ in range(3):
-        one.look()
-        two.look()
-        await asyncio.sleep(0)
+    for replica in (one, two, one):
+        replica.look()
+        await replica.rest()
     assert len(one.held) == len(two.held) == 2
     assert one.held | two.held == set(fleet.accounts)
     # What a gateway that leaves gives back goes to those who are left, a hesitation later.
     await fleet.stop(two)
-
-    def all_are_ones() -> bool:
+    for _ in range(4):
         one.look()
-        return one.held == set(fleet.accounts)
-
-    await fleet.until(all_are_ones)
+        await one.rest()
+    await fleet.until(lambda: one.held == set(fleet.accounts))
 
 
 async def test_a_gateway_may_shut_down_while_it_opens_an_account(
@@ -142,8 +149,24 @@ async def test_nothing_leaves_after_the_tenure_has_ended(fleet: Fleet) -> None:
     assert refused.value.reason == "NOT_HOLDER"
     account = one.engine.account("paper")
     venue = account.venue
-    assert venue is not None
+    assert isinstance(venue, GuardedPlugins)
     # Past every other check, on every way: this is the last one.
+    request = venue.translate(
+        Cancel(order=order),
+        TranslateContext(
+            instrument=account.instruments["BTC/USDT"],
+            now=account.venue_now(),
+            venue_client_order_ids=(VenueClientOrderId("any"),),
+        ),
+    )
+    for way in (
+        lambda: venue.execute(request),
+        lambda: venue.execute_in_turn(request, Operation.DEAD_MAN),
+    ):
+        with pytest.raises(NotSent) as kept:
+            await way()
+        assert kept.value.reason == "NOT_HOLDER"
+    assert not account.guard.breaker.is_failing, "that says nothing of the venue"
     cancelled = await one.gateway.cancel_order(order.order_id)
     assert cancelled.queued, "it waits for whoever serves the account next"
     assert len(fleet.exchange.requests) == sent
@@ -209,7 +232,7 @@ async def test_a_holder_that_lost_its_lease_ceases_without_a_further_send(fleet:
     with pytest.raises(Unavailable):
         await one.place(idempotency_key="late")
     assert len(fleet.exchange.requests) == sent, "what cannot be stored is not sent"
-    one.clock.turn(TERMS.ttl_s / 3 + 0.01)
+    # That it could not be stored is reason enough to look, long before a renewal is due.
     await fleet.until(lambda: not one.keeper._leases)
     assert (one.held, one.keeper.lost) == (set(), 1)
     assert await one.keeper.address_of(PAPER) == "two:50051"
@@ -302,10 +325,11 @@ async def test_silence_alone_does_not_take_an_account_whose_requests_never_expir
     assert not await lenient.lease("requests_expire")
     two = await lenient.start("two")
     await lenient.expire()
-    for _ in range(5):
+    for _ in range(3):
+        await two.rest()
         two.look()
-        await asyncio.sleep(0.01)
-    assert two.held == set()
+    await two.rest()
+    assert await lenient.lease("token") == 1, "two has looked, and left it"
     assert await two.keeper.address_of(PAPER) is None, "nobody holds it for certain"
     # Its process is known to have ended: nothing of it can be sent any more.
     lenient.gone.add("one")
