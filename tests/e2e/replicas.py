@@ -33,10 +33,11 @@ from tests.e2e.processes import (
     readiness,
     serving,
     until,
-    verify,
     write_config,
 )
 from tradegw import Gateway, Order
+from tradegw.gateway.config import load_config
+from tradegw.gateway.record import open_record
 
 TTL_S = 2.0
 ATTEMPT_S = 2.0
@@ -215,8 +216,7 @@ class Fleet:
     async def check(self, replica: Replica) -> Claim:
         """Ask every key again, and hold the end to the claim: record, streams and exchange agree."""
         await self.settled(replica)
-        for key, order in tuple(self.answers.items()):
-            assert (await self.ask(key, order.account)).order_id == order.order_id
+        await self._ask_again()
         await self.folded.read(replica.gateway, to_head=True)
         orders = await recorded_orders(self.config)
         by_key = {str(order.idempotency_key): order.order_id for order in orders}
@@ -227,8 +227,21 @@ class Fleet:
         claim = check_claim(orders, ledger)
         assert told_trades(self.folded.fills) == exchange_trades(ledger)
         assert told_trades(await recorded_fills(self.config)) == exchange_trades(ledger)
-        await asyncio.to_thread(verify, self.config)
+        async with open_record(load_config(self.config, environ={})) as record:
+            assert [problem async for problem in record.verify()] == []
         return claim
+
+    async def _ask_again(self) -> None:
+        """Ask every key again, whoever is asked: it has the same order."""
+        left = iter(tuple(self.answers.items()))
+
+        async def bot() -> None:
+            for key, order in left:
+                assert (await self.ask(key, order.account)).order_id == order.order_id
+
+        async with asyncio.TaskGroup() as group:
+            for _ in range(32):
+                group.create_task(bot())
 
     def report(self, claim: Claim) -> str:
         """Say what was counted."""

@@ -21,7 +21,7 @@ from tests.e2e.replicas import PATIENCE_S, TTL_S, Fleet, Replica, fleet, previou
 Tell = Callable[[str], None]
 
 ACCOUNTS = ("a", "b")
-BEFORE_STOP = 20
+BEFORE_STOP = 10
 """Orders of a gateway before it stops itself."""
 
 
@@ -67,16 +67,16 @@ async def stop_and_wake(fleet: Fleet, holder: Replica, *others: Replica) -> None
         return not await holder.holds()
 
     await until(knows, PATIENCE_S, f"{holder.name} has learnt that it holds nothing")
-    await fleet.trade(20)
+    await fleet.trade(10)
     await end(reader)
 
 
 async def kill(fleet: Fleet, holder: Replica, others: Sequence[Replica]) -> None:
     """Kill the holder in the middle of what bots place."""
     reader = fleet.follow(others[0])
-    answered = len(fleet.answers) + 20
+    answered = len(fleet.answers) + 5
     waiting = await fleet.trade_until(lambda: len(fleet.answers) >= answered, "bots trade")
-    trading = asyncio.create_task(fleet.trade(100))
+    trading = asyncio.create_task(fleet.trade(50))
     killed = time.monotonic()
     await holder.kill()
     await fleet.taken_over(killed)
@@ -98,7 +98,7 @@ async def test_a_holder_sleeps_another_dies_and_nothing_is_lost_or_doubled(
 ) -> None:
     one = await replicas.start("one", stop_at=f"JOURNALED_UNSENT:{BEFORE_STOP}")
     await holding(one)
-    two = await replicas.start("two", stop_at="SENT_UNANSWERED:60")
+    two = await replicas.start("two", stop_at="SENT_UNANSWERED:40")
     await stop_and_wake(replicas, one, two)
     await stop_and_wake(replicas, two, one)
     await kill(replicas, one, [two])
