@@ -128,6 +128,18 @@ async def test_a_commit_that_was_not_announced_is_read_from_the_store() -> None:
     assert await to_the_end(hub) == [1, 2, 3, 4, 5, 6, 7]
 
 
+async def test_an_announcement_of_what_was_looked_up_before_repeats_nothing() -> None:
+    """Another gateway's look into the store was faster than the answer to our own commit."""
+    hub, store = made()
+    store.add(3)
+    hub.advance(PAPER, Head(seq=5))
+    store.add(3)
+    assert hub.head(PAPER) == 6
+    assert await to_the_end(hub) == [1, 2, 3, 4, 5, 6]
+    assert await to_the_end(hub, 5) == [6]
+    assert await fills_to_the_end(hub) == [3, 6]
+
+
 async def test_the_next_announcement_tells_of_the_one_that_was_lost() -> None:
     hub, store = made()
     store.add(3)
