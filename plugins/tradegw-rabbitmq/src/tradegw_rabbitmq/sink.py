@@ -63,9 +63,15 @@ class _Publisher:
                         group.create_task(self._send(event, confirmed, refused))
                 await asyncio.sleep(0)
                 self._runtime.sent()
-        except* Exception:
+        except Exception as e:
             await self._drop(connection)
-            raise
+            # What is told as the reason is a sentence, not the number of tasks that met it.
+            why: Exception = e
+            while isinstance(why, ExceptionGroup):
+                why = why.exceptions[0]
+            if isinstance(why, TimeoutError):
+                raise TimeoutError(f"not confirmed within {CONFIRM_TIMEOUT_S:g} s") from e
+            raise why from None
         if refused:
             # The connection is fine; the broker had no queue for an event, or refused it.
             raise RuntimeError(f"the broker did not take {len(refused)} events: {refused[0]}")
