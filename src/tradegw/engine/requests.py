@@ -60,9 +60,10 @@ class Requests:
         if running is None:
             future: asyncio.Future[Order] = asyncio.get_running_loop().create_future()
             running = _Running(fingerprint=digest, future=future)
-            self._running[token] = running
             claim = Claim(scope=scope, idempotency_key=key, fingerprint=digest, operation=operation)
             task = self._start(future, self._claimed(claim, is_given, run))
+            # Nothing suspends in between: the task has not begun.
+            self._running[token] = running
             task.add_done_callback(lambda _: self._running.pop(token))
         elif running.fingerprint != digest:
             raise _reused(key)
@@ -79,7 +80,14 @@ class Requests:
             raise Unavailable(f"the store cannot be used: {e}", reason=e.reason) from e
 
     def _start(self, future: asyncio.Future[T], work: Coroutine[Any, Any, T]) -> asyncio.Task[None]:
-        task = self._group.create_task(self._carry_out(future, work))
+        carrying = self._carry_out(future, work)
+        try:
+            task = self._group.create_task(carrying)
+        except RuntimeError as e:
+            # The group has ended, and nobody carries anything out any more.
+            carrying.close()
+            work.close()
+            raise Unavailable("the gateway shut down; ask again", reason="SHUTTING_DOWN") from e
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
