@@ -13,6 +13,7 @@ from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from tradegw_mock.testing import MockProcess
 
@@ -126,7 +127,7 @@ class Fleet:
         """
         directory = self.config.parent / f"{name}-{len(self.replicas)}"
         directory.mkdir()
-        variables = {"TRADEGW_STOP_AT": stop_at} if stop_at else {}
+        variables: dict[str, Any] = {"TRADEGW_STOP_AT": stop_at} if stop_at else {}
         if source is not None:
             places = [source / "src", source / "plugins" / "tradegw-mock" / "src"]
             variables["PYTHONPATH"] = os.pathsep.join(map(str, places))
@@ -143,10 +144,11 @@ class Fleet:
     async def ask(self, key: str, account: str) -> Order:
         """Place what a key stands for through any gateway, and through another one if none answers."""
         deadline = time.monotonic() + PATIENCE_S
+        fields: dict[str, Any] = {**an_order(key), "account": account}
         while True:
             replica = self.rng.choice([one for one in self.replicas if one.is_asked])
             try:
-                order = await replica.gateway.place_order(**{**an_order(key), "account": account})
+                order = await replica.gateway.place_order(**fields)
             except tradegw.Unavailable:
                 # Also where it may be stored: the same key finds it.
                 assert time.monotonic() < deadline, f"{key} was never answered"

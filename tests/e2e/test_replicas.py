@@ -153,7 +153,10 @@ async def test_replaced_one_by_one_under_load_and_back(
 
     trading = asyncio.create_task(keep_trading())
     done = await asyncio.to_thread(
-        tradegw, "migrate", "up", "--config", str(replicas.config), cwd=tmp_path
+        tradegw,
+        *("migrate", "up", "--config", str(replicas.config)),
+        cwd=tmp_path,
+        timeout_s=PATIENCE_S,
     )
     assert done.returncode == 0, done.stderr
     for source in (None, previous):

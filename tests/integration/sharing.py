@@ -36,8 +36,8 @@ TTL_S = 60.0
 class Table:
     """Who holds what, for every replica to see."""
 
-    held: dict[AccountName, str] = field(default_factory=dict)
-    addresses: dict[str, str] = field(default_factory=dict)
+    held: dict[AccountName, str] = field(default_factory=dict[AccountName, str])
+    addresses: dict[str, str] = field(default_factory=dict[str, str])
 
 
 @dataclass

@@ -280,7 +280,7 @@ async def test_states_of_accounts_come_from_their_holders(two: tuple[Replica, Re
     await one.gateway.place_order(**limit("a"))
     for replica in two:
         (venue,) = await replica.gateway.list_venues()
-        states = {status.account: status for status in venue.accounts}
+        states = {str(status.account): status for status in venue.accounts}
         assert {name: status.state for name, status in states.items()} == dict.fromkeys(
             "abc", "READY"
         )
@@ -318,8 +318,9 @@ async def test_a_session_forgets_what_is_closed_elsewhere(
             order = await session.place_order(**limit("a"))
             await other.gateway.cancel_order(order.order_id)
         async with asyncio.timeout(PATIENCE_S):
-            while len(session._orders) > 8:  # noqa: ASYNC110  Nobody tells.
+            while len(session._orders) > 8:  # noqa: ASYNC110  # pyright: ignore[reportPrivateUsage]
                 await asyncio.sleep(0.01)
     async with other.gateway.session() as session:
         await session.place_order(**limit("a"))
-        assert not session._orders, "nothing is to be cancelled at its end"
+        kept = session._orders  # pyright: ignore[reportPrivateUsage]
+        assert not kept, "nothing is to be cancelled at its end"
