@@ -20,8 +20,11 @@ __all__ = ["GatewayLock"]
 
 _GATEWAY = 0x7470_6701
 _WRITERS = 0x7470_6702
-_SHARERS = 0x7470_6703
-"""The first of two numbers; the second is the schema's, so that a database may hold several stores."""
+_SHARERS = 0x7470_6704
+"""The first of two numbers; the second is the schema's, so that a database may hold several stores.
+
+0x7470_6703 is `postgres_schema`'s: the schema moves beside gateways that serve the store.
+"""
 
 _WAIT = "3s"
 
