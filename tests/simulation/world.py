@@ -625,6 +625,8 @@ CRASH_POINTS = (
 """Where a gateway dies. Not all that there are: a new one would move what every seed draws."""
 
 NOT_REACHED = (
+    # Nothing happens in between that a history could see: dying at JOURNALED_UNSENT is the same.
+    CrashPoint.CHECKED_UNSENT,
     # There are no sinks, and no messages.
     CrashPoint.OUTBOX_UNPUBLISHED,
     CrashPoint.OUTBOX_UNCONFIRMED,

@@ -24,7 +24,7 @@ class _Table:
     """Rows for one part of the statement, each under its key: of two, the later stands."""
 
     part: str
-    rows: dict[Any, _Row] = field(default_factory=dict)
+    rows: dict[Any, _Row] = field(default_factory=dict[Any, _Row])
 
 
 # `{columns}` and `{values}` are the row's, `{changes}` those of it that are not its key. The names are those

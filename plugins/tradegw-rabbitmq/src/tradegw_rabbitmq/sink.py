@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager, suppress
+from typing import cast
 
 import aio_pika
 from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractExchange
@@ -68,7 +69,7 @@ class _Publisher:
             # What is told as the reason is a sentence, not the number of tasks that met it.
             why: Exception = e
             while isinstance(why, ExceptionGroup):
-                why = why.exceptions[0]
+                why = cast("ExceptionGroup[Exception]", why).exceptions[0]
             if isinstance(why, TimeoutError):
                 raise TimeoutError(f"not confirmed within {CONFIRM_TIMEOUT_S:g} s") from e
             raise why from None
