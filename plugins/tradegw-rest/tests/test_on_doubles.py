@@ -37,7 +37,7 @@ from .doubles.core import Double, Fault, TurningClock
 from .doubles.kraken import Kraken
 from .doubles.okx import Okx
 
-PATIENCE_S = 20.0
+PATIENCE_S = 90.0
 DOUBLES: list[type[Double]] = [Kraken, Coinbase, Okx, Bybit, Bitstamp]
 
 Trading = Callable[..., AbstractAsyncContextManager[Gateway]]

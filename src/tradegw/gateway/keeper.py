@@ -320,6 +320,8 @@ class Keeper:
         """Serve an account until its lease is over, then leave nothing of it, and give it back."""
         try:
             await self._store.fence(lease.account_id, lease.token)
+            # Whoever halts from here on finds us as the holder, and asks us.
+            await self._engine.halts.read()
             await self._engine.add_account(lease.plan, lease.tenure)
             lease.is_served = True
             await self._opened(lease)

@@ -60,6 +60,10 @@ SELECT {values} FROM json_populate_recordset(NULL::order_event, {rows}::json) AS
     "fill": """
 INSERT INTO fill ({columns})
 SELECT {values} FROM json_populate_recordset(NULL::fill, {rows}::json) AS v
+WHERE NOT EXISTS (
+    SELECT 1 FROM archived_fill AS a
+    WHERE a.account_id = v.account_id AND a.order_id = v.order_id AND a.trade_id = v.trade_id
+)
 ON CONFLICT (account_id, order_id, trade_id) DO NOTHING RETURNING 1""",
 }
 

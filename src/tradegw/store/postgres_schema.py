@@ -122,15 +122,20 @@ def _grants(role: str) -> str:
     name = sql.Identifier(role).as_string()
     tables = "ALL TABLES IN SCHEMA %I"
     statements = [
-        f"GRANT USAGE ON SCHEMA %I TO {name}",
-        f"REVOKE ALL ON {tables} FROM {name}",
-        f"GRANT SELECT, INSERT, UPDATE, DELETE ON {tables} TO {name}",
-        *(f"REVOKE UPDATE, DELETE ON %I.{table} FROM {name}" for table in _APPEND_ONLY),
+        ("", f"GRANT USAGE ON SCHEMA %I TO {name}"),
+        ("", f"REVOKE ALL ON {tables} FROM {name}"),
+        ("", f"GRANT SELECT, INSERT, UPDATE, DELETE ON {tables} TO {name}"),
+        *((table, f"REVOKE UPDATE, DELETE ON %I.{table} FROM {name}") for table in _APPEND_ONLY),
         # What may be deleted is said by the owner, who archives.
-        *(f"REVOKE INSERT, UPDATE, DELETE ON %I.{table} FROM {name}" for table in _OWNERS),
+        *((table, f"REVOKE INSERT, UPDATE, DELETE ON %I.{table} FROM {name}") for table in _OWNERS),
     ]
-    executed = "".join(
-        f"EXECUTE format({sql.Literal(statement).as_string()}, current_schema());"
-        for statement in statements
-    )
+    executed = "".join(_execute(statement, table) for table, statement in statements)
     return f"DO $grants$ BEGIN {executed} END $grants$"
+
+
+def _execute(statement: str, table: str) -> str:
+    """Return what executes a statement, if its table is there: an older schema has fewer."""
+    text = f"EXECUTE format({sql.Literal(statement).as_string()}, current_schema());"
+    if not table:
+        return text
+    return f"IF to_regclass(format('%I.{table}', current_schema())) IS NOT NULL THEN {text} END IF;"

@@ -439,7 +439,7 @@ def test_no_query_walks_the_history(path: Path, open_file: Callable[..., SqliteS
     """A million closed orders must not slow down what trading needs: every query goes by an index."""
     from tradegw._generated.queries import sqlite
 
-    stay_small = {"a", "halt", "schema_migration"}
+    stay_small = {"a", "halt", "outbox_cursor", "schema_migration"}
     asyncio.run(open_file().close())
     with closing(sqlite3.connect(path)) as connection:
         for name, text in vars(sqlite).items():
@@ -453,4 +453,6 @@ def test_no_query_walks_the_history(path: Path, open_file: Callable[..., SqliteS
                     assert "USE TEMP B-TREE" not in step, (name, plan)
                     continue
                 verb, table = step.split()[:2]
+                if table == "CONSTANT":
+                    continue  # One row, of the statement's own arguments.
                 assert verb != "SCAN" or table in stay_small, (name, step)
