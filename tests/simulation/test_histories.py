@@ -23,9 +23,9 @@ from tests.simulation.report import Totals
 from tests.simulation.world import CRASH_POINTS, NOT_REACHED
 from tradegw.engine.crash import CrashPoint
 
-FIXED = 24
+FIXED = 12
 FRESH = 6
-ON_POSTGRES = 2
+ON_POSTGRES = 1
 REPLAYED = (3, 8)
 """One of each kind of store among them."""
 

@@ -176,7 +176,9 @@ def report(story: Story, store: str, tell: Tell) -> None:
     ("store", "points"),
     [
         pytest.param("sqlite", [*PUBLISHER, *CONSUMER], id="sqlite"),
-        pytest.param("postgres15", [PUBLISHER[-1], CONSUMER[1]], id="postgres"),
+        pytest.param(
+            "postgres15", [PUBLISHER[-1], CONSUMER[1]], id="postgres", marks=pytest.mark.long
+        ),
     ],
 )
 async def test_a_gateway_dies_between_store_and_broker(
