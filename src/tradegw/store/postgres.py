@@ -154,6 +154,16 @@ class PostgresStore(SqlStore):
     async def _read(self, work: Work[ResultT]) -> ResultT:
         if self._pool.is_closing:
             raise UsageError("the store is closed")
+        asked = _cancellations()
+        try:
+            return await self._read_once(work)
+        finally:
+            if _cancellations() > asked:
+                # Whatever else came of it. Before Python 3.12 `asyncio.wait_for`, by which the pool waits,
+                # may return in spite of it; and whoever asked would then wait for what nobody ends.
+                raise asyncio.CancelledError
+
+    async def _read_once(self, work: Work[ResultT]) -> ResultT:
         try:
             async with self._pool.reading() as connection:
                 return await work(queries_on(FreshCursors(connection)))
@@ -178,6 +188,11 @@ class PostgresStore(SqlStore):
             raise UsageError("the store is closed")
         if self._lock is None:
             raise UsageError("the store was opened for reading")
+
+
+def _cancellations() -> int:
+    task = asyncio.current_task()
+    return 0 if task is None else task.cancelling()
 
 
 class _Pool:

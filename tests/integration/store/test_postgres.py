@@ -6,7 +6,7 @@ import asyncio
 import re
 import traceback
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 from uuid import UUID
@@ -240,6 +240,28 @@ async def test_a_database_without_a_store(own_database: str) -> None:
 
 
 # --- groups ---------------------------------------------------------------------------------------
+
+
+async def test_a_cancelled_reader_is_cancelled_whatever_the_pool_makes_of_it(one_url: str) -> None:
+    """Before Python 3.12 the pool's `wait_for` may return in spite of it; then a gateway never closed."""
+    store = await open_postgres(one_url)
+    taking, take = asyncio.Event(), store._pool._take
+
+    async def take_in_spite_of_it() -> Any:
+        taking.set()
+        with suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+        return await take()
+
+    store._pool._take = take_in_spite_of_it  # type: ignore[method-assign]
+    reading = asyncio.create_task(store.list_halts())
+    await taking.wait()
+    reading.cancel()
+    await asyncio.wait([reading])
+    assert reading.cancelled()
+    store._pool._take = take  # type: ignore[method-assign]
+    assert await store.list_halts() == []
+    await store.close()
 
 
 async def test_writes_that_wait_together_share_a_commit(url: str) -> None:
