@@ -40,7 +40,7 @@ from tradegw import Gateway, Order
 from tradegw.gateway.config import load_config
 from tradegw.gateway.record import open_record
 
-TTL_S = 2.0
+TTL_S = 4.0
 ATTEMPT_S = 2.0
 """How long a bot waits for one gateway before it asks another, with the same key."""
 PATIENCE_S = 120.0
