@@ -121,3 +121,24 @@ ALL: tuple[Cell, ...] = tuple(
     for status in STATUSES
 )
 POSSIBLE: tuple[Cell, ...] = tuple(cell for cell in ALL if why_impossible(cell) is None)
+
+
+def weight(cell: Cell) -> float:
+    """How often to aim at a cell, as a multiple of others: what chance seldom brings about, more often."""
+    fault, command, status = cell
+    if cell in _RAREST:
+        return 6.0
+    if command == "place":
+        return 2.0 if status == "PARTIALLY_FILLED" else 1.0
+    if fault.startswith("EVENT_") and status != "REJECTED":
+        # Streams tell so much that chance strikes all of it.
+        return 0.2
+    if status in ("REJECTED", "EXPIRED"):
+        return 2.0
+    return 1.5 if command == "fills" or status == "PARTIALLY_FILLED" else 1.0
+
+
+_RAREST = (
+    (FaultKind.HISTORY_LAGS, "fills", "EXPIRED"),
+    (FaultKind.NOT_FOUND, "open_orders", "PARTIALLY_FILLED"),
+)

@@ -1,7 +1,7 @@
 """A director: sees to it that rare things happen as well.
 
 Chance alone lets most faults strike placements, and orders that filled long ago. So each history aims at some
-cells, drawn uniformly among all that can be. For each the director lets a bot do what leads there; and when a
+cells, drawn among all that can be, the rare ones more often. For each the director lets a bot do what leads there; and when a
 command or question that fits arrives at the exchange, the market brings the order where it is to stand, and
 the fault acts on that very message.
 """
@@ -26,14 +26,16 @@ from tests.simulation.cells import (
     POSSIBLE,
     QUESTIONS,
     Cell,
+    weight,
 )
 from tradegw import OrdType, Side, TimeInForce
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
 
-AIMS = 8
+AIMS = 9
 """In each history."""
+WEIGHTS = tuple(weight(cell) for cell in POSSIBLE)
 TRIES = 3
 EACH_S = 4.0
 """After so long a bot tries again."""
@@ -68,8 +70,8 @@ class Director:
 
     def plan(self, storm_s: float) -> None:
         """Draw what to aim at, and when."""
-        for _ in range(AIMS):
-            aim = Aim(*self._rng.choice(POSSIBLE))
+        for cell in self._rng.choices(POSSIBLE, WEIGHTS, k=AIMS):
+            aim = Aim(*cell)
             self._world.loop.call_at(self._rng.uniform(0.5, storm_s * 0.75), self._begin, aim)
 
     def struck(self, cell: Cell) -> None:

@@ -74,8 +74,7 @@ def check_orders(world: World, account: str, orders: Iterable[Order]) -> None:
             elif order.is_open:
                 world.violate(f"open, and not at the exchange: {describe(order)}")
             continue
-        # One that was refused after all, when its trigger fired, may have been heard of only then.
-        if not order.acknowledged and found.ord_status is not mock.OrdStatus.REJECTED:
+        if not order.acknowledged:
             world.violate(f"lost: {describe(order)}; at the exchange {found.ord_status.value}")
         ours = (order.ord_status.value, order.cum_qty)
         theirs_ = (found.ord_status.value, found.cum_qty)

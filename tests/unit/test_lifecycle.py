@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterator
 from decimal import Decimal
 from typing import Any
@@ -973,6 +974,60 @@ def test_an_order_that_ends_with_the_terms_of_an_unanswered_replace_has_them() -
     ended, events = apply(order, a_report(ExecType.CANCELED, price=order.price))
     assert types(events) == ["CANCELED"]
     assert ended.price == order.price
+
+
+ANSWER = CommandKind.REPLACE
+
+
+def test_late_answer_of_a_replace_tells_under_which_terms_the_order_ended() -> None:
+    asked = replacing(live(), ReplaceTerms(price=D(99)))
+    filled = after(asked, a_fill("t1", 10, 99))
+    assert (filled.ord_status, filled.price) == (OrdStatus.FILLED, live().price)
+    told, events = apply(filled, a_report(ExecType.REPLACED, command=ANSWER, price=D(99)))
+    assert [(e.event_type, e.late) for e in events] == [(EventType.REPLACED, True)]
+    assert (told.ord_status, told.price, told.pending_terms) == (OrdStatus.FILLED, D(99), None)
+    again = a_report(ExecType.REPLACED, command=ANSWER, price=D(99))
+    assert apply(told, again) == (told, ())
+
+
+def test_what_is_no_answer_to_the_last_replace_changes_no_closed_order() -> None:
+    """An earlier replace's answer, the stream's replay of one, and one that nobody here asked for."""
+    asked = after(replacing(live(), ReplaceTerms(price=D(99))), a_fill("t1", 10, 99))
+    for order, report in (
+        (asked, a_report(ExecType.REPLACED, command=ANSWER, price=D(98))),
+        (asked, a_report(ExecType.REPLACED, price=D(99))),
+        (after(live(), a_fill("t1", 10)), a_report(ExecType.REPLACED, command=ANSWER, price=D(99))),
+    ):
+        assert apply(order, report) == (order, ())
+
+
+def test_late_answer_of_a_replace_makes_no_order_smaller_than_its_fills() -> None:
+    order = after(
+        replacing(live(), ReplaceTerms(order_qty=D(20))),
+        a_fill("t1", 4),
+        a_report(ExecType.CANCELED, cum_qty=D(4)),
+    )
+    for told, expected in ((D(20), D(20)), (D(4), D(4)), (D(3), D(10))):
+        answer = a_report(ExecType.REPLACED, command=ANSWER, order_qty=told)
+        terms = ReplaceTerms(order_qty=told)
+        ended, events = apply(dataclasses.replace(order, pending_terms=terms), answer)
+        assert types(events) == ["REPLACED"]
+        assert (ended.order_qty, ended.cum_qty, ended.leaves_qty) == (expected, D(4), D(0))
+
+
+def test_absence_forgets_the_replace_that_was_pending() -> None:
+    """Should the order turn up after all, nothing is pending."""
+    order = dataclasses.replace(STATES["pending replace"](), acknowledged=False)
+    gone, _ = apply(order, a_report(ExecType.REJECTED, EvidenceKind.ABSENT_AFTER_EXPIRY))
+    assert (gone.is_open, gone.pending_terms) == (False, None)
+
+
+def test_a_refusal_with_the_venues_own_name_for_the_order_proves_that_it_held_it() -> None:
+    order = STATES["pending new"]()
+    refused, _ = apply(order, a_report(ExecType.REJECTED))
+    assert not refused.acknowledged
+    held, _ = apply(order, a_report(ExecType.REJECTED, venue_order_id=VenueOrderId("v9")))
+    assert (held.ord_status, held.acknowledged) == (OrdStatus.REJECTED, True)
 
 
 def test_cancel_that_waits_here_goes_on_waiting_when_the_replace_it_overtook_is_refused() -> None:

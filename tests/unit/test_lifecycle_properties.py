@@ -134,8 +134,9 @@ def check_standing(order: Order) -> None:
     status = order.ord_status
     if not order.is_open:
         assert order.leaves_qty == 0
-        assert (order.pending, order.pending_terms, order.in_doubt) == (None, None, ())
+        assert (order.pending, order.in_doubt) == (None, ())
         assert order.closed_by is not None
+        assert not order.closed_by.is_revisable or order.pending_terms is None
         assert order.closed_time_ns is not None
     else:
         assert (order.closed_by, order.closed_time_ns) == (None, None)

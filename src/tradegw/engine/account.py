@@ -813,7 +813,7 @@ def _is_decided(order: Order, command: CommandKind) -> bool:
         return order.acknowledged
     if command is CommandKind.CANCEL:
         return order.pending is not CommandKind.CANCEL
-    return order.pending_terms is None
+    return order.pending_terms is None or not order.is_open
 
 
 def _order_of(stored: Stored, after: Order) -> Order:

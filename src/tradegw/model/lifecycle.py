@@ -8,8 +8,8 @@ The rules are those of docs/explanation/orders.md:
 - While an order is open, `cum_qty + leaves_qty == order_qty`. Excepted are quote-sized market orders, and an
   order filled beyond `order_qty` while a replace that raises it awaits its answer: it has no leaves.
 - A report seen again changes nothing. More filled than ordered is recorded, never dropped.
-- Closings by the venue's report or by complete fills are final: a late acknowledgement reopens nothing, and a
-  late fill counts. Closings without a word of the venue's, because the order was never sent, is proven absent
+- Closings by the venue's report or by complete fills are final: a late acknowledgement reopens nothing, a late
+  fill counts, and the late answer to a replace tells under which terms it ended. Closings without a word of the venue's, because the order was never sent, is proven absent
   or an operator said so, are revisable: any later report of the venue reopens the order.
 - A closing report that counts more fills than we have seen closes nothing: the fills come first, so that
   whoever sees the order closed sees all of it (`is_missing_fills`).
@@ -69,7 +69,7 @@ def apply(order: Order, report: ExecutionReport) -> Outcome:
     was_open = order.is_open
     reopens = not was_open and _reopens(order, report, evidence)
     late = not was_open and not reopens
-    if late and report.exec_type is not ExecType.TRADE:
+    if late and report.exec_type is not ExecType.TRADE and not _tells_terms(order, report):
         return order, ()
     steps = Changes(
         order,
@@ -85,6 +85,8 @@ def apply(order: Order, report: ExecutionReport) -> Outcome:
         _reopen(steps, report)
     if steps.order.is_open or report.exec_type is ExecType.TRADE:
         _HANDLERS[report.exec_type](steps, report)
+    elif late:
+        _replaced_before_the_end(steps, report)
     now = steps.order
     if _is_overfilled(now) and (now.cum_qty > order.cum_qty or not _is_overfilled(order)):
         steps.add(EventType.OVERFILL)
@@ -137,12 +139,16 @@ def _reopens(order: Order, report: ExecutionReport, evidence: Evidence) -> bool:
 def _reopen(steps: Changes, report: ExecutionReport) -> None:
     steps.change(closed_by=None, closed_time_ns=None, reason="", text="")
     is_refusal = report.exec_type is ExecType.REJECTED or report.ord_status is OrdStatus.REJECTED
-    # Unless it counts fills, a refusal does not prove that the venue ever held the order.
-    if not is_refusal or report.cum_qty:
+    if not is_refusal or _was_held(report):
         _hear(steps, report)
     _recompute(steps)
     steps.add(EventType.REVIVED)
     steps.late = not steps.order.is_open
+
+
+def _was_held(report: ExecutionReport) -> bool:
+    """Whether a refusal proves that the venue held the order: it gave it a name, or counts fills of it."""
+    return report.venue_order_id is not None or bool(report.cum_qty)
 
 
 def _hear(steps: Changes, report: ExecutionReport) -> bool:
@@ -217,7 +223,8 @@ def _end(
         ord_status=status,
         leaves_qty=ZERO,
         pending=None,
-        pending_terms=None,
+        # The answer of the replace that had none may still come, unless the order may be reopened.
+        pending_terms=None if closed_by.is_revisable else steps.order.pending_terms,
         queued=False,
         reason=reason,
         text=text,
@@ -412,8 +419,7 @@ def _close(
         if kind in _BY_VENUE:
             _acknowledge(steps, report)
         return
-    # A refusal is no proof that the venue ever held the order.
-    if kind in _BY_VENUE and status is not OrdStatus.REJECTED:
+    if kind in _BY_VENUE and (status is not OrdStatus.REJECTED or _was_held(report)):
         _hear(steps, report)
     _end(steps, status, kind, report.reason, report.text)
     steps.add(event_type)
@@ -469,6 +475,34 @@ def _replaced(steps: Changes, report: ExecutionReport) -> None:
     _recompute(steps)
     steps.add(EventType.REPLACED)
     steps.settle(CommandKind.NEW, CommandKind.REPLACE)
+
+
+def _tells_terms(order: Order, report: ExecutionReport) -> bool:
+    """Whether a report is the answer to the replace that had none yet when the venue closed the order."""
+    return (
+        report.exec_type is ExecType.REPLACED
+        and report.command is CommandKind.REPLACE
+        and order.pending_terms is not None
+        and _agrees(report, order.pending_terms)
+    )
+
+
+def _replaced_before_the_end(steps: Changes, report: ExecutionReport) -> None:
+    """Take over the terms under which a closed order ended; its status and fills are what they are."""
+    order, terms = steps.order, steps.order.pending_terms
+    assert terms is not None
+    order_qty = report.order_qty or terms.order_qty or order.order_qty
+    if order_qty is None or order_qty < order.cum_qty:
+        order_qty = order.order_qty
+    _hear(steps, report)
+    steps.change(
+        order_qty=order_qty if order.ord_status is not OrdStatus.FILLED else order.order_qty,
+        price=report.price or terms.price or order.price,
+        trigger_price=report.trigger_price or terms.trigger_price or order.trigger_price,
+        pending_terms=None,
+        venue_order_id=report.venue_order_id or order.venue_order_id,
+    )
+    steps.add(EventType.REPLACED)
 
 
 def _command_rejected(

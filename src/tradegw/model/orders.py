@@ -123,7 +123,8 @@ class Order:
         acknowledged: Whether the venue was ever heard to hold it. Absence is never proven for such.
         closed_by: What closed it; decides whether a later report reopens it.
         pending: The one command that the venue was asked and has not settled.
-        pending_terms: The terms that a pending replace asked for.
+        pending_terms: The terms that a pending replace asked for; of a closed order, those of a replace whose
+            answer had not come when it closed. Should it come, the terms become these, and it is None.
         queued: Whether its placement, or its pending cancel, waits here: the venue has not been asked.
         send_by_ns: Until when the engine may send it, by our clock.
         trade_ids: Fills already counted, so that a replay changes nothing.

@@ -13,8 +13,8 @@ from tradegw.engine.account import AccountState
 from tradegw.engine.crash import CrashPoint
 from tradegw.errors import InvalidOrder, NotFound, Unavailable, UsageError, VenueError
 from tradegw.markers import hookimpl
-from tradegw.model import CommandKind, EvidenceKind, OrderEvent, OrdStatus
-from tradegw.testing import Fault, ScriptedExchange, ScriptedPlugin
+from tradegw.model import CommandKind, EvidenceKind, OrderEvent, OrdStatus, ReplaceTerms
+from tradegw.testing import Fault, ScriptedExchange, ScriptedPlugin, venue
 
 NEW, CANCEL, REPLACE = CommandKind.NEW, CommandKind.CANCEL, CommandKind.REPLACE
 
@@ -455,4 +455,26 @@ async def test_death_while_a_replace_and_the_cancel_that_overtook_it_are_on_thei
     assert (stood.ord_status, stood.price) == (OrdStatus.NEW, 100)
     again = await bench.gateway.replace_order(order.order_id, price="102")
     assert again.price == 102
+    await bench.check_ledger()
+
+
+async def test_an_order_that_fills_before_its_replace_is_answered_ends_with_the_new_price(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The stream's fill, which closes the order, tells no price of it; the answer that comes later does."""
+    await bench.start()
+    order = await bench.place()
+    answer = asyncio.Event()
+    monkeypatch.setattr(venue, "_moment", answer.wait)
+    bench.exchange.hold()
+    bench.exchange.script(REPLACE, Fault.SLOW)
+    replacing = bench.later(bench.gateway.replace_order(order.order_id, price="101"))
+    await bench.clock.until(lambda: bench.exchange.orders[0].price == 101, step_s=0)
+    bench.exchange.fill(bench.exchange.orders[0], px="101")
+    bench.exchange.release(bench.exchange.trades)
+    filled = await bench.order_when(order.order_id, lambda o: not o.is_open, step_s=0)
+    assert (filled.price, filled.pending_terms) == (100, ReplaceTerms(price=Decimal(101)))
+    answer.set()
+    answered = await replacing
+    assert (answered.ord_status, answered.price) == (OrdStatus.FILLED, 101)
     await bench.check_ledger()

@@ -651,7 +651,9 @@ class Order(_message.Message):
 
     @_builtins.property
     def pending_terms(self) -> Global___ReplaceTerms:
-        """The terms that a pending replace asked for. column: orders.pending_terms."""
+        """The terms that a pending replace asked for; of a closed order, those of a replace whose answer had not come when
+        it closed. column: orders.pending_terms.
+        """
 
     def __init__(
         self,
