@@ -129,13 +129,13 @@ def weight(cell: Cell) -> float:
     if cell in _RAREST:
         return 6.0
     if command == "place":
-        return 2.0 if status == "PARTIALLY_FILLED" else 1.0
+        return 3.0 if status == "PARTIALLY_FILLED" else 1.0
     if fault.startswith("EVENT_") and status != "REJECTED":
         # Streams tell so much that chance strikes all of it.
         return 0.2
     if status in ("REJECTED", "EXPIRED"):
         return 2.0
-    return 1.5 if command == "fills" or status == "PARTIALLY_FILLED" else 1.0
+    return 1.5 if command == "fills" or status in (ABSENT, "PARTIALLY_FILLED") else 1.0
 
 
 _RAREST = (

@@ -33,7 +33,7 @@ from tradegw import OrdType, Side, TimeInForce
 if TYPE_CHECKING:
     from tests.simulation.world import World
 
-AIMS = 9
+AIMS = 10
 """In each history."""
 WEIGHTS = tuple(weight(cell) for cell in POSSIBLE)
 TRIES = 3
