@@ -7,6 +7,7 @@ import json
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,11 @@ import tradegw
 from tests.e2e.faults import PLANS, TIMEOUT_S, Cell, Doubts, Trail, quantile
 from tests.e2e.ledgers import Folded, all_orders, check_claim, exchange_trades, told_trades
 from tests.e2e.processes import until
-from tradegw import Gateway, OrderFilter
+from tradegw import Gateway, OrderFilter, OrdStatus
 
 SETTLED_WITHIN_S = 480.0
 KINDS_AT_ONCE = 3
+PENDING = (OrdStatus.PENDING_NEW, OrdStatus.PENDING_CANCEL, OrdStatus.PENDING_REPLACE)
 FUNDS = {"BTC": "1000", "USDT": "100000000"}
 
 
@@ -106,6 +108,9 @@ async def judge(
         accounts = [a for venue in await gateway.list_venues() for a in venue.accounts]
         status = next(a for a in accounts if a.account == cell.account)
         if status.state != "READY" or status.in_doubt:
+            return False
+        # A cancel that was throttled waits here to be sent again: that is no doubt, and no end either.
+        if (await gateway.list_orders(replace(where, statuses=PENDING), page_size=1)).items:
             return False
         with exchange.ledger() as client:
             ledger = client.read(cell.account)
