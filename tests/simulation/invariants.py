@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from tradegw_mock import exchange as mock
 
 import tradegw
+from tests.e2e.ledgers import are_terms_of
 from tests.simulation.bots import describe
 from tradegw import EventType, Fill, Order, OrderFilter
 from tradegw.ports import EventFilter
@@ -78,12 +79,8 @@ def check_orders(world: World, account: str, orders: Iterable[Order]) -> None:
             world.violate(f"lost: {describe(order)}; at the exchange {found.ord_status.value}")
         ours = (order.ord_status.value, order.cum_qty)
         theirs_ = (found.ord_status.value, found.cum_qty)
-        if order.is_open:
-            # Of one that is closed, a replace that nobody could answer any more may be missing.
-            ours += (order.order_qty, order.price)
-            theirs_ += (found.order_qty, found.price)
-        if ours != theirs_:
-            world.violate(f"{describe(order)}; at the exchange {theirs_}")
+        if ours != theirs_ or not are_terms_of(order, found.order_qty, found.price):
+            world.violate(f"{describe(order)}; at the exchange {found}")
     for name in there:
         world.violate(f"at the exchange, and not on record: {name}")
 

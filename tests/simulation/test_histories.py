@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import random
@@ -22,9 +23,10 @@ from tests.simulation.parts import run_parts
 from tests.simulation.report import Totals
 from tests.simulation.world import CRASH_POINTS, NOT_REACHED
 from tradegw.engine.crash import CrashPoint
+from tradegw.engine.engine import Engine
 
-FIXED = 12
-FRESH = 6
+FIXED = 60
+FRESH = 20
 ON_POSTGRES = 1
 REPLAYED = (3, 8)
 """One of each kind of store among them."""
@@ -65,6 +67,19 @@ def test_histories_with_fixed_seeds_keep_every_promise(tell: Tell) -> None:
     assert totals.mean("faults") >= 3
     assert totals.mean("restarts") >= 1
     assert sum(n for what, n in totals.counts.items() if what.startswith("crash ")) > FIXED / 4
+
+
+def test_a_history_leaves_no_gateway_behind() -> None:
+    """Thousands run in one process, and each kills a few."""
+
+    def alive() -> int:
+        gc.collect()
+        return sum(isinstance(thing, Engine) for thing in gc.get_objects())
+
+    before = alive()
+    outcome = run_history(2)
+    assert outcome.counts["restarts"]
+    assert alive() <= before
 
 
 def test_histories_with_fresh_seeds_keep_every_promise(tell: Tell) -> None:

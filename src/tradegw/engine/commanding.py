@@ -117,7 +117,7 @@ class CommandingDesk(SendingDesk):
     async def replace(
         self, order_id: OrderId, terms: ReplaceTerms, claim: Claim
     ) -> Order | KeyTaken:
-        """Ask the venue for other terms of an open order.
+        """Ask the venue for other terms of an open order; waits for the answers of what was asked before.
 
         Raises:
             UnsupportedOrder: The venue cannot replace.
@@ -128,6 +128,9 @@ class CommandingDesk(SendingDesk):
         account = self._account
         venue = account.admit()
         await self._settled(order_id, CommandKind.NEW)
+        # The stream may have told of the replace before, and its answer still be on its way: were it taken for
+        # an answer to this one, or applied after it, the record would hold the old terms.
+        await self._settled(order_id, CommandKind.REPLACE)
         order = self._open_order(order_id)
         self._check_replaceable(order, venue, terms)
         replaced = _replaced(order, terms)
@@ -186,9 +189,12 @@ class CommandingDesk(SendingDesk):
     def _check_replaceable(self, order: Order, venue: AccountPlugins, terms: ReplaceTerms) -> None:
         if venue.account.capabilities.replace not in CAN_REPLACE:
             raise UnsupportedOrder(f"venue {self._account.record.venue} cannot replace an order")
-        if order.pending is not None:
+        pending = order.pending
+        if pending is None and (order.order_id, CommandKind.REPLACE) in self._account.in_flight:
+            pending = CommandKind.REPLACE
+        if pending is not None:
             raise Conflict(
-                f"order {order.order_id} waits for its {order.pending}", reason="COMMAND_PENDING"
+                f"order {order.order_id} waits for its {pending}", reason="COMMAND_PENDING"
             )
         check_replace(order, terms)
 

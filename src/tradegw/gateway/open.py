@@ -307,7 +307,12 @@ async def _close(
 
 async def _uncancelled(work: Any) -> None:
     """Finish `work` even if this task is cancelled meanwhile, then let the cancellation through."""
-    task = asyncio.ensure_future(work)
+    try:
+        task = asyncio.get_running_loop().create_task(work)
+    except RuntimeError:
+        # The loop has ended without us, and with it whoever could close anything.
+        work.close()
+        return
     cancelled: asyncio.CancelledError | None = None
     while not task.done():
         try:

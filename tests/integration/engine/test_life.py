@@ -478,3 +478,24 @@ async def test_an_order_that_fills_before_its_replace_is_answered_ends_with_the_
     answered = await replacing
     assert (answered.ord_status, answered.price) == (OrdStatus.FILLED, 101)
     await bench.check_ledger()
+
+
+async def test_the_answer_of_a_replace_is_not_taken_for_that_of_the_next(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The stream tells of the first at once, so nothing is pending; its answer is still on its way."""
+    await bench.start()
+    order = await bench.place()
+    answer = asyncio.Event()
+    monkeypatch.setattr(venue, "_moment", answer.wait)
+    bench.exchange.script(REPLACE, Fault.SLOW)
+    first = bench.later(bench.gateway.replace_order(order.order_id, price="101"))
+    await bench.order_when(order.order_id, lambda o: o.price == 101, step_s=0)
+    second = bench.later(bench.gateway.replace_order(order.order_id, price="102"))
+    for _ in range(20):
+        await asyncio.sleep(0)
+    answer.set()
+    assert (await first).price == 101
+    assert (await second).price == 102
+    assert (await bench.stored(order)).price == 102
+    await bench.check_ledger()
