@@ -327,6 +327,19 @@ async def test_a_chain_that_does_not_hold_is_not_archived(
     assert "out.jsonl.gz" not in " ".join(os.listdir(tmp_path))  # noqa: PTH208  No path is followed.
 
 
+async def test_a_draft_that_a_killed_run_left_is_in_nobodys_way(
+    file_store: AnyStore, tmp_path: Path
+) -> None:
+    """In a container every run may have the same process number."""
+    desk = await Desk.open(file_store)
+    await trade(desk, "c1", "c2")
+    left = tmp_path / f".out.jsonl.gz.{os.getpid()}.new"
+    left.write_bytes(b"half of an archive" * 1000)
+    path = await archive(desk, tmp_path / "out.jsonl.gz")
+    assert not left.exists()
+    assert await problems(file_store, path) == []
+
+
 async def test_another_file_is_never_overwritten(file_store: AnyStore, tmp_path: Path) -> None:
     desk = await Desk.open(file_store)
     await trade(desk, "c1", "c2")
