@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
+import json
 import os
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from tests.e2e.processes import tradegw
 from tests.integration.store.conftest import (
     START_NS,
     AnyStore,
@@ -46,6 +50,7 @@ from tradegw.ports import Entry, EventFilter, KeyTaken, Problem, ProblemKind, Re
 from tradegw.store import archive as archiving
 from tradegw.store.archive import ArchivePlan, delete_prefix, plan, write_prefix
 from tradegw.store.archive_file import open_archive
+from tradegw.store.verify_archived import ArchivedChain
 
 LATER_NS = START_NS + 10**18
 
@@ -265,6 +270,55 @@ async def test_a_crash_after_any_step_leaves_a_sound_record(
     files.append(await archive(desk, tmp_path))
     assert await problems(store, *files) == []
     assert (await look(desk)).events == 0
+
+
+async def test_what_is_archived_while_the_record_is_checked_is_not_missing_from_the_files(
+    store: AnyStore, desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await trade(desk, "c1")
+    first = await archive(desk, tmp_path)
+    await trade(desk, "c2", "c3")
+    check = ArchivedChain.check
+
+    async def and_more_leaves(chain: ArchivedChain, read: Any) -> AsyncIterator[Problem]:
+        async for problem in check(chain, read):
+            yield problem
+        await archive(desk, tmp_path)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(ArchivedChain, "check", and_more_leaves)
+        assert await problems(store, first) == []
+    assert (await store.get_checkpoint(desk.account)).seq > 4
+    # What should be in the files that were given, and is not, is found still.
+    with monkeypatch.context() as patched:
+        patched.setattr(ArchivedChain, "_check_order", _see_nothing)
+        found = await problems(store, *sorted(tmp_path.glob("*.gz")))  # noqa: ASYNC240
+    assert {problem.kind for problem in found} == {ProblemKind.UNEXPECTED_ROW}
+
+
+async def _see_nothing(*_: object) -> None:
+    pass
+
+
+@pytest.mark.parametrize("given", [(), ("paper",), ("second",), ("paper", "second")])
+async def test_verify_names_the_accounts_of_which_it_was_given_no_file(
+    file_store: AnyStore, path: Path, tmp_path: Path, given: Sequence[str]
+) -> None:
+    files: dict[str, Path] = {}
+    for name in ("paper", "second"):
+        desk = await Desk.open(file_store, name)
+        order = await desk.place("c1")
+        await desk.report(order, a_trade(order, "t-1"))
+        files[name] = await archive(desk, tmp_path)
+    words = ["--archive", *(str(files[name]) for name in given)] if given else []
+    done = await asyncio.to_thread(
+        tradegw,
+        *("verify", "--json", *words),
+        cwd=tmp_path,
+        TRADEGW__STORE__URL=f"sqlite:///{path}",
+    )
+    assert done.returncode == 0, done.stderr
+    assert set(json.loads(done.stdout)["archived"]) == {"paper", "second"} - set(given)
 
 
 async def test_only_what_is_archived_can_be_deleted(store: AnyStore, desk: Desk) -> None:
