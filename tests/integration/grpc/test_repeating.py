@@ -209,9 +209,9 @@ async def test_of_a_batch_only_what_may_be_stored_is_called_unknown(
 ) -> None:
     """The first is stored; the second may be, and is not taken later; the third never was."""
     wire.target = door.address
-    told = {
+    told: dict[str, list[errors.TradegwError]] = {
         "c1": [errors.Unavailable("lost", reason="OUTCOME_UNKNOWN")],
-        "c2": list[errors.TradegwError](),
+        "c2": [],
     }
 
     async def answer(new: NewOrder) -> None:
