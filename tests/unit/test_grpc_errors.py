@@ -121,7 +121,7 @@ def test_details_that_are_not_ours_are_not_read(details: Any) -> None:
 
 
 async def test_time_that_is_over_says_whether_something_may_be_stored() -> None:
-    reading, refused, lost = (Attempts("Ask", 0.0, key) for key in (None, "k1", "k1"))
+    reading, refused, lost = (Attempts("Ask", 0.0, *keys) for keys in ((), ("k1",), ("k1",)))
     with pytest.raises(errors.Unavailable) as caught:
         await reading.failed(Lost("gone"))
     assert "idempotency" not in str(caught.value)

@@ -6,6 +6,7 @@ import asyncio
 import gc
 import json
 from pathlib import Path
+from typing import Any
 
 import aio_pika
 import pytest
@@ -103,16 +104,23 @@ async def test_what_stays_unknown_is_buried_after_its_tries(broker: Broker) -> N
     assert buried.headers["x-tradegw-attempt"] == len(DELAYS)
 
 
-async def test_a_header_that_counts_nonsense_does_not_come_back_for_ever(broker: Broker) -> None:
+@pytest.mark.parametrize(
+    "told", ["many", -1, -(2**62), 2**62, True, 0.5, None, [1], {"a": 1}], ids=repr
+)
+async def test_a_header_that_counts_nonsense_does_not_come_back_for_ever(
+    broker: Broker, told: Any
+) -> None:
     command = events_pb2.Command()
     command.cancel_order.account, command.cancel_order.client_order_id = "paper", "nobody"
     async with tradegw.open(config(broker, commands=True)):
         await broker.command(
-            command.SerializeToString(), message_id="m1", headers={"x-tradegw-attempt": "many"}
+            command.SerializeToString(), message_id="m1", headers={"x-tradegw-attempt": told}
         )
         dead = await broker.dead_letters()
         (buried,) = await messages(dead, lambda m: len(m) == 1)
     assert buried.headers["x-tradegw-reason"] == "UNKNOWN_ORDER"
+    # As it came: it was not tried again.
+    assert buried.headers["x-tradegw-attempt"] == told
 
 
 async def test_dead_letters_are_shown_and_put_back(

@@ -132,7 +132,9 @@ async def _open_access(config: Config, clock: SystemClock) -> AsyncGenerator[Acc
         return
     path = sqlite_path(url)
     if path is None or not path.is_file():
-        raise ConfigError(f"store.url: expected a store to archive; there is none at {url!r}")
+        raise ConfigError(
+            f"store.url: expected a store to archive; there is none at {config.store.shown_url!r}"
+        )
     store = open_sqlite(path, clock=clock)
     try:
         yield store.access

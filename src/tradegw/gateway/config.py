@@ -37,6 +37,7 @@ from tradegw.gateway.production import check_production
 from tradegw.gateway.replicas import check_replicas
 from tradegw.gateway.secrets import NO_SOURCES, Sources, read_secret
 from tradegw.model import parse_decimal
+from tradegw.store import shown_url
 from tradegw.venue import Secret
 
 __all__ = [
@@ -104,7 +105,7 @@ class StoreConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     @property
     def shown_url(self) -> str:
         """The URL without its password."""
-        return re.sub(r"(//[^/@]*?:|[?&]password=)[^@&]*", r"\1***", self.url)
+        return shown_url(self.url)
 
 
 class ServerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

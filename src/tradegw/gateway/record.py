@@ -5,6 +5,7 @@ What a command line needs to answer from the store alone. The gateway itself is 
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -30,6 +31,7 @@ from tradegw.model import (
 )
 from tradegw.ports import AccountRecord, EventFilter, Head, Problem, Store
 from tradegw.store import LockHolder, is_postgres, open_store, read_lock, sqlite_path
+from tradegw.store.verify_archived import by_account
 
 __all__ = ["Record", "find_running", "has_record", "open_record"]
 
@@ -174,6 +176,20 @@ class Record:
             for record in await self._store.list_accounts()
         }
         return {account: head for account, head in found.items() if head.seq}
+
+    async def accounts_in(self, archives: Sequence[Path]) -> frozenset[AccountName]:
+        """Return those of our accounts of which there is a file among these.
+
+        Raises:
+            ConfigError: There is no such file, or it is of another release.
+            StoreCorrupt: It is no archive.
+        """
+        found = await asyncio.to_thread(by_account, archives)
+        return frozenset(
+            record.account
+            for record in await self._store.list_accounts()
+            if record.account_id in found
+        )
 
     def verify(self, archives: Sequence[Path] = ()) -> AsyncIterator[Problem]:
         """Yield whatever in the record contradicts the rest of it.

@@ -120,7 +120,7 @@ def _existing(config: Config) -> Path:
     path = sqlite_path(config.store.url)
     if path is None:
         raise ConfigError(
-            f"store.url: only a file or a database has a schema to migrate; it is {config.store.url!r}"
+            f"store.url: only a file or a database has a schema to migrate; it is {config.store.shown_url!r}"
         )
     if not path.is_file():
         raise ConfigError(f"store {path}: expected a store; there is no such file")

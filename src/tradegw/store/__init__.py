@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from pathlib import Path
 
 from tradegw.errors import ConfigError
 from tradegw.ports import Clock
@@ -11,6 +10,7 @@ from tradegw.store.lock import LockHolder, read_lock
 from tradegw.store.memory import MemoryStore, open_memory_store
 from tradegw.store.sqlite import SqliteStore, migrate_sqlite, open_sqlite
 from tradegw.store.sqlstore import SqlStore
+from tradegw.store.urls import is_postgres, shown_url, sqlite_path
 
 __all__ = [
     "LockHolder",
@@ -23,6 +23,7 @@ __all__ = [
     "open_sqlite",
     "open_store",
     "read_lock",
+    "shown_url",
     "sqlite_path",
 ]
 
@@ -63,17 +64,6 @@ async def open_store(
             )
         raise ConfigError(
             f"store.url: expected sqlite:///FILE, sqlite:////ABSOLUTE/FILE, postgresql://... or "
-            f"memory://; found {url!r}"
+            f"memory://; found {shown_url(url)!r}"
         )
     return await asyncio.to_thread(open_sqlite, path, clock=clock, read_only=read_only)
-
-
-def is_postgres(url: str) -> bool:
-    """Whether a URL names a store in Postgres."""
-    return url.startswith(("postgres://", "postgresql://"))
-
-
-def sqlite_path(url: str) -> Path | None:
-    """Return the file that a `sqlite:///` URL names; None for any other URL."""
-    name = url.removeprefix("sqlite:///")
-    return Path(name) if name not in {url, ""} else None

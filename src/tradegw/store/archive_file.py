@@ -86,7 +86,8 @@ class ArchiveWriter:
         self._account_id = record.account_id
         self._up_to_seq = up_to_seq
         self._draft = path.with_name(f".{path.name}.{os.getpid()}.new")
-        self._raw = self._draft.open("xb")
+        # From its beginning: a run that was killed may have left one, and its process number comes again.
+        self._raw = self._draft.open("wb")
         # No time and no name inside: the same events give the same bytes.
         self._out = gzip.GzipFile("", "wb", _LEVEL, self._raw, mtime=0)
         self._write(

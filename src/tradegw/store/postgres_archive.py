@@ -11,6 +11,7 @@ import psycopg
 from tradegw._generated.migrations import POSTGRES
 from tradegw.errors import ConfigError, StoreInUse
 from tradegw.store.archive import Work
+from tradegw.store.postgres_advisory import AdvisoryLock
 from tradegw.store.postgres_connections import (
     Connection,
     FreshCursors,
@@ -25,9 +26,6 @@ from tradegw.store.steps import check, read_applied
 __all__ = ["PostgresAccess", "open_postgres_access"]
 
 ResultT = TypeVar("ResultT")
-
-_LOCK = 0x7470_6704
-"""Held while somebody archives; beside gateways, never beside another who does."""
 
 
 @asynccontextmanager
@@ -71,7 +69,7 @@ async def _check_role(connection: Connection) -> None:
 
 async def _lock(connection: Connection) -> None:
     cursor = await connection.execute(
-        "SELECT pg_try_advisory_lock($1::int, hashtext(current_schema()))", (_LOCK,)
+        "SELECT pg_try_advisory_lock($1::int, hashtext(current_schema()))", (AdvisoryLock.ARCHIVE,)
     )
     row = await cursor.fetchone()
     if row is None or not row[0]:

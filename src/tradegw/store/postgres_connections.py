@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any, LiteralString, cast
 
 import psycopg
@@ -39,8 +40,9 @@ class Backend:
     """The process of the server that serves a connection."""
 
     pid: int
-    started: str
-    """When, as the server writes it: numbers of processes come again."""
+    started: Decimal
+    """When, in seconds since the epoch, which no setting of a session writes in another way: numbers of
+    processes come again."""
 
 
 class Connection(AsyncConnection[TupleRow]):
@@ -127,7 +129,7 @@ async def prepare(connection: Connection, *, read_only: bool) -> None:
     """Make a new connection ready for the queries.
 
     Raises:
-        ConfigError: The server is too old, or would lose what it confirmed.
+        ConfigError: The server is too old, would lose what it confirmed, or hides the role's own sessions.
     """
     found = connection.info.server_version // 10_000
     if found < _OLDEST_SERVER:
@@ -145,17 +147,26 @@ async def prepare(connection: Connection, *, read_only: bool) -> None:
     await connection.execute(_PLANS, prepare=False)
     cursor = await connection.execute(
         """
-        SELECT current_setting('synchronous_commit'), pid, backend_start::text
-        FROM pg_stat_activity WHERE pid = pg_backend_pid()
+        SELECT
+            current_setting('synchronous_commit'), current_user::text, pg_backend_pid(),
+            (SELECT extract(epoch FROM backend_start) FROM pg_stat_activity WHERE pid = pg_backend_pid())
         """
     )
     row = await cursor.fetchone()
     assert row is not None
-    connection.backend = Backend(*row[1:])
-    if row[0] not in {"on", "remote_apply"}:
+    level, role, pid, started = row
+    if started is None:
+        # A COMMIT whose answer is lost could not be waited for: who carries it out would not be found.
+        raise ConfigError(
+            f"store.url: role {role} cannot see its own sessions in pg_stat_activity, and would not find out "
+            "what became of a COMMIT that was cut off: log in as that role, or grant it pg_read_all_stats",
+            reason="STORE_ROLE",
+        )
+    connection.backend = Backend(pid=pid, started=started)
+    if level not in {"on", "remote_apply"}:
         raise ConfigError(
             f"store.url: expected synchronous_commit = on (or remote_apply); the server, database or "
-            f"role has it at {row[0]}, and would lose orders that it confirmed",
+            f"role has it at {level}, and would lose orders that it confirmed",
             reason="SYNCHRONOUS_COMMIT_OFF",
         )
 

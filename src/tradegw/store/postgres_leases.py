@@ -43,13 +43,15 @@ WHERE account_id = $1
 RETURNING token
 """
 
+# Not by its token alone: an operator may have given a lease back in the name of a holder that was stopped,
+# and that holder, waking up, must not have it again beside whoever is about to take it.
 _RENEW = """
 UPDATE lease AS l SET
     address = $3,
     expires_ns = (extract(epoch FROM clock_timestamp()) * 1000000000)::bigint + $4,
     requests_expire = l.account_id = ANY ($5::uuid[])
 FROM unnest($1::uuid[], $2::bigint[]) AS held (account_id, token)
-WHERE l.account_id = held.account_id AND l.token = held.token
+WHERE l.account_id = held.account_id AND l.token = held.token AND l.holder = $6
 RETURNING l.account_id
 """
 
@@ -155,6 +157,7 @@ class PostgresLeases:
                     by.address,
                     int(ttl_s * 1e9),
                     list(requests_expire),
+                    by.holder,
                 ),
             )
             return frozenset(AccountId(row[0]) for row in await cursor.fetchall())

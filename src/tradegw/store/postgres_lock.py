@@ -14,17 +14,10 @@ import asyncio
 from psycopg import errors
 
 from tradegw.errors import StoreInUse
+from tradegw.store.postgres_advisory import AdvisoryLock
 from tradegw.store.postgres_connections import Connection, connect
 
 __all__ = ["GatewayLock"]
-
-_GATEWAY = 0x7470_6701
-_WRITERS = 0x7470_6702
-_SHARERS = 0x7470_6704
-"""The first of two numbers; the second is the schema's, so that a database may hold several stores.
-
-0x7470_6703 is `postgres_schema`'s: the schema moves beside gateways that serve the store.
-"""
 
 _WAIT = "3s"
 
@@ -65,7 +58,7 @@ class GatewayLock:
         """
         await connection.execute(
             "SELECT pg_advisory_lock_shared($1::int, hashtext(current_schema()))",
-            (_SHARERS if self._is_shared else _WRITERS,),
+            (AdvisoryLock.SHARERS if self._is_shared else AdvisoryLock.WRITERS,),
         )
         async with self._retaking:
             if await self._is_held(connection):
@@ -75,7 +68,7 @@ class GatewayLock:
             await self.release()
             watch = await connect(self._url, read_only=False)
             try:
-                await _take(watch, _GATEWAY, is_shared=self._is_shared)
+                await _take(watch, AdvisoryLock.GATEWAY, is_shared=self._is_shared)
             except BaseException:
                 await watch.close()
                 raise
@@ -96,20 +89,24 @@ class GatewayLock:
             WHERE locktype = 'advisory' AND granted AND classid = $1 AND pid = $2
             AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
             """,
-            (_GATEWAY, self._watch.info.backend_pid),
+            (AdvisoryLock.GATEWAY, self._watch.info.backend_pid),
         )
         return await cursor.fetchone() is not None
 
     async def _lock(self, watch: Connection) -> None:
-        await _take(watch, _GATEWAY, is_shared=self._is_shared)
-        for writers in (_WRITERS,) if self._is_shared else (_WRITERS, _SHARERS):
+        await _take(watch, AdvisoryLock.GATEWAY, is_shared=self._is_shared)
+        for writers in (
+            (AdvisoryLock.WRITERS,)
+            if self._is_shared
+            else (AdvisoryLock.WRITERS, AdvisoryLock.SHARERS)
+        ):
             await _take(watch, writers)
             await watch.execute(
                 "SELECT pg_advisory_unlock($1::int, hashtext(current_schema()))", (writers,)
             )
 
 
-async def _take(watch: Connection, lock: int, *, is_shared: bool = False) -> None:
+async def _take(watch: Connection, lock: AdvisoryLock, *, is_shared: bool = False) -> None:
     # Not at once: the server needs a moment to see that a process has died.
     await watch.execute("SELECT set_config('lock_timeout', $1, false)", (_WAIT,))
     try:
@@ -123,12 +120,12 @@ async def _take(watch: Connection, lock: int, *, is_shared: bool = False) -> Non
         who = await _who(watch, lock)
         raise StoreInUse(
             f"another gateway{who} serves the store; a store has one gateway"
-            if lock == _GATEWAY
+            if lock is AdvisoryLock.GATEWAY
             else f"connections of an earlier gateway{who} still write the store"
         ) from e
 
 
-async def _who(connection: Connection, lock: int) -> str:
+async def _who(connection: Connection, lock: AdvisoryLock) -> str:
     cursor = await connection.execute(
         """
         SELECT a.application_name, a.client_addr::text

@@ -10,6 +10,7 @@ from psycopg import sql
 
 from tradegw._generated.migrations import POSTGRES
 from tradegw._generated.queries import Queries, SchemaMigrationRow
+from tradegw.store.postgres_advisory import AdvisoryLock
 from tradegw.store.postgres_connections import (
     Connection,
     FreshCursors,
@@ -21,9 +22,6 @@ from tradegw.store.postgres_connections import (
 from tradegw.store.steps import read_applied, take_steps
 
 __all__ = ["PostgresSchema", "list_applied_postgres", "migrate_postgres"]
-
-_LOCK = 0x7470_6703
-"""Held while the schema moves: whoever comes second finds it moved."""
 
 _APPEND_ONLY = ("order_event", "fill")
 _OWNERS = ("schema_migration", "chain_checkpoint", "archived_fill")
@@ -97,7 +95,8 @@ class PostgresSchema:
         # Long steps of another process are waited for.
         await run(self._connection, "SET LOCAL lock_timeout = 0")
         await self._connection.execute(
-            "SELECT pg_advisory_xact_lock($1::int, hashtext(current_schema()))", (_LOCK,)
+            "SELECT pg_advisory_xact_lock($1::int, hashtext(current_schema()))",
+            (AdvisoryLock.SCHEMA,),
         )
 
     async def run(self, script: str) -> None:

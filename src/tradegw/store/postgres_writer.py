@@ -51,7 +51,7 @@ enough for a renewal, which changes no key, and keeps a new holder waiting until
 
 _END = """
 SELECT pg_terminate_backend(pid, 1000) FROM pg_stat_activity
-WHERE pid = $1 AND backend_start = $2::timestamptz AND pid <> pg_backend_pid()
+WHERE pid = $1 AND extract(epoch FROM backend_start) = $2::numeric AND pid <> pg_backend_pid()
 """
 
 _PASSING = (errors.DeadlockDetected, errors.SerializationFailure)

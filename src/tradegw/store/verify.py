@@ -284,7 +284,7 @@ class _Orders:
         last = await queries.find_last_event_of_order(order_id=order_id)
         if last is None:
             cut = await queries.find_checkpoint(account_id=self._account.account_id)
-            if cut is None or stored.seq > cut.seq or self._archived.lacks(order_id):
+            if cut is None or stored.seq > cut.seq or self._archived.lacks(order_id, stored.seq):
                 self._add(ProblemKind.UNEXPECTED_ROW, stored, f"order {order_id} is in no event")
             return
         told = decode_event(last.payload).order

@@ -102,13 +102,17 @@ class ArchivedChain:
         # Orders whose last event was seen; it decides nothing unless all events were.
         self._told: set[UUID] = set()
         self._is_whole = False
+        self._end_seq = 0
         # Fills that found their order after they came, and whose event that says so has not been seen yet.
         self._attached: dict[int, KeptFill] = {}
         self._problems: list[Problem] = []
 
-    def lacks(self, order_id: UUID) -> bool:
-        """Whether the files were given, and none of them tells how the order came to stand as it does."""
-        return self._is_whole and order_id not in self._told
+    def lacks(self, order_id: UUID, seq: int) -> bool:
+        """Whether the files were given up to that event, and none tells how the order came to stand so.
+
+        What was archived after we read them is in a file that nobody could give.
+        """
+        return self._is_whole and seq <= self._end_seq and order_id not in self._told
 
     async def check(self, read: _Read) -> AsyncIterator[Problem]:
         """Yield whatever contradicts."""
@@ -118,6 +122,7 @@ class ArchivedChain:
             lambda queries: queries.find_checkpoint(account_id=self._account.account_id)
         )
         end = Head() if cut is None else Head(seq=cut.seq, hash=cut.hash)
+        self._end_seq = end.seq
         try:
             events = self._events(end)
             while chunk := list(islice(events, _CHUNK)):

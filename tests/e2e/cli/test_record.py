@@ -60,7 +60,13 @@ def test_the_record_says_the_same_without_a_gateway(
     directory, seen = record
     done = tradegw(*words.split(), "--json", cwd=directory)
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout) == seen[words]
+    said, before = json.loads(done.stdout), seen[words]
+    if words == "balances":
+        # The gateway may have read them anew between the look and its end.
+        for now, then in zip(said["balances"], before["balances"], strict=True):
+            assert now["time_ns"] >= then["time_ns"]
+            now["time_ns"] = then["time_ns"]
+    assert said == before
 
 
 def test_orders_are_filtered(record: tuple[Path, dict[str, Any]]) -> None:

@@ -138,6 +138,122 @@ async def test_an_answer_that_never_comes_is_an_unknown_outcome(
     assert fake.orders == {order.order_id: order}
 
 
+@pytest.mark.parametrize("via", ["unary", "session", "batch"])
+async def test_an_unknown_outcome_stays_unknown_whatever_a_later_attempt_is_told(
+    door: GrpcDoor, fake: Any, wire: Any, via: str
+) -> None:
+    """What was sent first may be under way still, when a second attempt is refused."""
+    wire.target = door.address
+
+    async def lose(_: Order) -> None:
+        async def refuse(_: NewOrder) -> None:
+            raise errors.Conflict("halted")
+
+        fake.on_place = refuse
+        wire.cut()
+
+    fake.after_place = lose
+    async with connect(wire.address, timeout_s=20.0) as gateway:
+        if via == "batch":
+            (found,) = await gateway.place_orders([new_order({**LIMIT, "client_order_id": "c1"})])
+        else:
+            with pytest.raises(errors.Unavailable) as caught:
+                if via == "unary":
+                    await gateway.place_order(**LIMIT, client_order_id="c1")
+                else:
+                    async with gateway.session() as session:
+                        await session.place_order(**LIMIT, client_order_id="c1")
+            found = caught.value
+    assert isinstance(found, errors.Unavailable)
+    assert found.reason == "OUTCOME_UNKNOWN"
+    assert "idempotency key 'c1'" in str(found)
+    assert "halted" in str(found)
+
+
+async def test_a_key_of_another_request_is_told_as_such(
+    door: GrpcDoor, fake: Any, wire: Any
+) -> None:
+    """Had the lost attempt stored anything, the key would be its own."""
+    wire.target = door.address
+    is_cut = False
+
+    async def reuse(_: NewOrder) -> None:
+        nonlocal is_cut
+        if not is_cut:
+            is_cut = True
+            wire.cut()
+        raise errors.IdempotencyKeyReused("another's")
+
+    fake.on_place = reuse
+    async with connect(wire.address, timeout_s=20.0) as gateway:
+        with pytest.raises(errors.IdempotencyKeyReused):
+            await gateway.place_order(**LIMIT, client_order_id="c1")
+
+
+async def test_a_batch_without_an_answer_names_the_key_of_each(
+    door: GrpcDoor, fake: Any, wire: Any
+) -> None:
+    wire.target = door.address
+    batch = [new_order({**LIMIT, "client_order_id": f"c{i}"}) for i in range(3)]
+    async with connect(wire.address, timeout_s=1.0) as gateway:
+        await gateway.list_venues()
+        wire.swallow = True
+        with pytest.raises(errors.Unavailable, match="keys 'c0', 'c1', 'c2'") as caught:
+            await gateway.place_orders(batch)
+        wire.cut()
+    assert caught.value.reason == "OUTCOME_UNKNOWN"
+
+
+async def test_of_a_batch_only_what_may_be_stored_is_called_unknown(
+    door: GrpcDoor, fake: Any, wire: Any
+) -> None:
+    """The first is stored; the second may be, and is not taken later; the third never was."""
+    wire.target = door.address
+    told: dict[str, list[errors.TradegwError]] = {
+        "c1": [errors.Unavailable("lost", reason="OUTCOME_UNKNOWN")],
+        "c2": [],
+    }
+
+    async def answer(new: NewOrder) -> None:
+        if (left := told.get(str(new.client_order_id))) is not None:
+            raise left.pop() if left else errors.Unavailable("wait", reason="RECONCILING")
+
+    fake.on_place = answer
+    batch = [new_order({**LIMIT, "client_order_id": f"c{i}"}) for i in range(3)]
+    async with connect(wire.address, timeout_s=1.0) as gateway:
+        stored, unknown, refused = await gateway.place_orders(batch)
+    assert isinstance(stored, Order)
+    assert isinstance(unknown, errors.Unavailable)
+    assert isinstance(refused, errors.Unavailable)
+    assert unknown.reason == "OUTCOME_UNKNOWN"
+    assert "idempotency key 'c1'" in str(unknown)
+    assert refused.reason == "RECONCILING"
+
+
+async def test_what_a_batch_was_told_is_not_forgotten_when_the_gateway_goes_away(
+    door: GrpcDoor, fake: Any, wire: Any
+) -> None:
+    wire.target = door.address
+
+    async def answer(new: NewOrder) -> None:
+        if new.client_order_id == "c1":
+            if fake.orders and sum(kind == "place" for kind, _ in fake.calls) > 2:
+                wire.swallow = True
+                wire.cut()
+            raise errors.Unavailable("wait", reason="RECONCILING")
+
+    fake.on_place = answer
+    batch = [new_order({**LIMIT, "client_order_id": f"c{i}"}) for i in range(2)]
+    async with connect(wire.address, timeout_s=1.5) as gateway:
+        stored, unknown = await gateway.place_orders(batch)
+        wire.cut()
+    assert isinstance(stored, Order)
+    assert isinstance(unknown, errors.Unavailable)
+    assert unknown.reason == "OUTCOME_UNKNOWN"
+    assert "'c1'" in str(unknown)
+    assert "'c0'" not in str(unknown)
+
+
 async def test_a_gateway_that_is_not_there_got_nothing(wire: Any) -> None:
     wire.target = None
     async with connect(wire.address, timeout_s=0.3) as gateway:

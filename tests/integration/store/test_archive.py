@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
+import json
 import os
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from tests.e2e.processes import tradegw
 from tests.integration.store.conftest import (
     START_NS,
     AnyStore,
@@ -46,6 +50,7 @@ from tradegw.ports import Entry, EventFilter, KeyTaken, Problem, ProblemKind, Re
 from tradegw.store import archive as archiving
 from tradegw.store.archive import ArchivePlan, delete_prefix, plan, write_prefix
 from tradegw.store.archive_file import open_archive
+from tradegw.store.verify_archived import ArchivedChain
 
 LATER_NS = START_NS + 10**18
 
@@ -267,6 +272,55 @@ async def test_a_crash_after_any_step_leaves_a_sound_record(
     assert (await look(desk)).events == 0
 
 
+async def test_what_is_archived_while_the_record_is_checked_is_not_missing_from_the_files(
+    store: AnyStore, desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await trade(desk, "c1")
+    first = await archive(desk, tmp_path)
+    await trade(desk, "c2", "c3")
+    check = ArchivedChain.check
+
+    async def and_more_leaves(chain: ArchivedChain, read: Any) -> AsyncIterator[Problem]:
+        async for problem in check(chain, read):
+            yield problem
+        await archive(desk, tmp_path)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(ArchivedChain, "check", and_more_leaves)
+        assert await problems(store, first) == []
+    assert (await store.get_checkpoint(desk.account)).seq > 4
+    # What should be in the files that were given, and is not, is found still.
+    with monkeypatch.context() as patched:
+        patched.setattr(ArchivedChain, "_check_order", _see_nothing)
+        found = await problems(store, *sorted(tmp_path.glob("*.gz")))  # noqa: ASYNC240
+    assert {problem.kind for problem in found} == {ProblemKind.UNEXPECTED_ROW}
+
+
+async def _see_nothing(*_: object) -> None:
+    pass
+
+
+@pytest.mark.parametrize("given", [(), ("paper",), ("second",), ("paper", "second")])
+async def test_verify_names_the_accounts_of_which_it_was_given_no_file(
+    file_store: AnyStore, path: Path, tmp_path: Path, given: Sequence[str]
+) -> None:
+    files: dict[str, Path] = {}
+    for name in ("paper", "second"):
+        desk = await Desk.open(file_store, name)
+        order = await desk.place("c1")
+        await desk.report(order, a_trade(order, "t-1"))
+        files[name] = await archive(desk, tmp_path)
+    words = ["--archive", *(str(files[name]) for name in given)] if given else []
+    done = await asyncio.to_thread(
+        tradegw,
+        *("verify", "--json", *words),
+        cwd=tmp_path,
+        TRADEGW__STORE__URL=f"sqlite:///{path}",
+    )
+    assert done.returncode == 0, done.stderr
+    assert set(json.loads(done.stdout)["archived"]) == {"paper", "second"} - set(given)
+
+
 async def test_only_what_is_archived_can_be_deleted(store: AnyStore, desk: Desk) -> None:
     await trade(desk, "c1")
     write = desk.store.access.write
@@ -325,6 +379,19 @@ async def test_a_chain_that_does_not_hold_is_not_archived(
     with pytest.raises(StoreCorrupt, match="event 2"):
         await write_prefix(file_store.access, what, tmp_path / "out.jsonl.gz")
     assert "out.jsonl.gz" not in " ".join(os.listdir(tmp_path))  # noqa: PTH208  No path is followed.
+
+
+async def test_a_draft_that_a_killed_run_left_is_in_nobodys_way(
+    file_store: AnyStore, tmp_path: Path
+) -> None:
+    """In a container every run may have the same process number."""
+    desk = await Desk.open(file_store)
+    await trade(desk, "c1", "c2")
+    left = tmp_path / f".out.jsonl.gz.{os.getpid()}.new"
+    left.write_bytes(b"half of an archive" * 1000)
+    path = await archive(desk, tmp_path / "out.jsonl.gz")
+    assert not left.exists()
+    assert await problems(file_store, path) == []
 
 
 async def test_another_file_is_never_overwritten(file_store: AnyStore, tmp_path: Path) -> None:

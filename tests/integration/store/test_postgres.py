@@ -31,6 +31,8 @@ from tradegw.model import Halt, OrderId
 from tradegw.ports import Stored
 from tradegw.store import open_store, postgres, postgres_connections, postgres_lock
 from tradegw.store.postgres import PostgresStore, open_postgres
+from tradegw.store.postgres_advisory import AdvisoryLock
+from tradegw.store.postgres_archive import open_postgres_access
 from tradegw.store.postgres_schema import list_applied_postgres, migrate_postgres
 
 
@@ -185,6 +187,44 @@ async def test_a_write_by_somebody_else_stops_the_account(one_url: str) -> None:
     store.readmit(desk.account_id)
     assert (await desk.place("c2")).seq == 3
     await store.close()
+
+
+def test_every_lock_has_a_number_of_its_own() -> None:
+    """And keeps it: another release may hold it at the same time."""
+    assert {lock.name: f"{lock:x}" for lock in AdvisoryLock} == {
+        "GATEWAY": "74706701",
+        "WRITERS": "74706702",
+        "SCHEMA": "74706703",
+        "SHARERS": "74706704",
+        "ARCHIVE": "74706705",
+    }
+
+
+@pytest.mark.parametrize("is_shared", [False, True], ids=["alone", "shared"])
+async def test_gateways_come_and_go_while_somebody_archives(one_url: str, is_shared: bool) -> None:
+    store = await open_postgres(one_url, is_shared=is_shared)
+    await store.put_halt(Halt(scope="*", why="x", by="me", since_ns=1))
+    async with open_postgres_access(one_url):
+        with pytest.raises(StoreInUse, match="archives the store already"):
+            async with open_postgres_access(one_url):
+                pass
+        # Its connections come back, and hold what they must to write.
+        _terminate_all_but_archive(one_url)
+        await store.delete_halt("*")
+        await store.close()
+        await (await open_postgres(one_url, is_shared=is_shared)).close()
+
+
+def _terminate_all_but_archive(url: str) -> None:
+    run(
+        url,
+        f"""
+        SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity
+        WHERE datname = current_database() AND pid <> pg_backend_pid() AND pid NOT IN (
+            SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND classid = {AdvisoryLock.ARCHIVE}
+        )
+        """,
+    )
 
 
 # --- what cannot be opened ------------------------------------------------------------------------
@@ -383,6 +423,30 @@ async def test_what_is_on_its_way_while_we_look_is_never_carried_out(
     store.readmit(desk.account_id)
     assert (await desk.place("c1")).seq == 2
     await no_problems(store)
+
+
+async def test_a_backend_is_known_again_however_the_server_writes_its_time(
+    postgres_server: Callable[[str], Server],
+) -> None:
+    """15 reads IST as the time of Israel: a backend that is not recognised would be taken for ended."""
+    with postgres_server("postgres15").store() as url:
+        name = urlsplit(url).path[1:]
+        run(
+            url,
+            f"ALTER DATABASE {name} SET datestyle = 'SQL, DMY'",
+            f"ALTER DATABASE {name} SET timezone = 'Asia/Kolkata'",
+        )
+        async with proxy_to(url) as proxy:
+            store = await open_postgres(proxy.url)
+            desk = await Desk.open(store)
+            proxy.next_cut = Cut.LATE
+            with pytest.raises(StoreUnavailable, match="undone"):
+                await desk.place("c1")
+            proxy.was_cut.clear()
+            proxy.late.set()
+            await proxy.was_cut.wait()
+            assert await store.find_order(an_order("c1").order_id) is None
+            await store.close()
 
 
 async def test_small_facts_are_written_again_when_their_commit_was_cut(
@@ -653,6 +717,26 @@ async def test_a_gateway_trades_as_a_role_that_cannot_rewrite_history(
             run(gateway, statement)
     with pytest.raises(StoreUnavailable, match=r"permission denied|must be owner"):
         await migrate_postgres(gateway, to=0, time_ns=1)
+
+
+async def test_a_role_that_does_not_see_its_own_sessions_is_refused(
+    roles: tuple[str, str],
+) -> None:
+    """Once it has become another role. What it had under way could not be found, and so not be ended."""
+    owner, gateway = roles
+    await migrate_postgres(owner, time_ns=1, grant_to=urlsplit(gateway).username)
+    become = f"{gateway}?options=-c%20role%3D{urlsplit(gateway).username}"
+    await (await open_postgres(become)).close()
+    another = "pg_read_all_data"
+    run(
+        owner.replace(urlsplit(owner).username or "", "postgres"),
+        f"GRANT {another} TO {urlsplit(gateway).username}",
+    )
+    become = f"{gateway}?options=-c%20role%3D{another}"
+    with pytest.raises(ConfigError, match=f"role {another} cannot see its own sessions") as raised:
+        await open_postgres(become)
+    assert raised.value.reason == "STORE_ROLE"
+    await (await open_postgres(become, read_only=True)).close()
 
 
 # --- indexes --------------------------------------------------------------------------------------

@@ -94,6 +94,22 @@ async def test_a_lease_expires_by_the_stores_clock_and_lives_on_while_nobody_too
     assert kept == {account_id}
 
 
+async def test_a_lease_that_an_operator_released_is_not_revived_by_its_holder(
+    stores: tuple[PostgresStore, PostgresStore], leases: PostgresLeases
+) -> None:
+    """It was stopped for long, and wakes before anybody has taken the account."""
+    account_id = (await Desk.open(stores[0])).account_id
+    row = await leases.take(account_id, ONE, ttl_s=0, may_take=is_free)
+    assert await leases.release_expired(row)
+    kept = await leases.renew(
+        {account_id: row.token}, ONE, ttl_s=TTL_S, requests_expire=frozenset()
+    )
+    assert not kept
+    (found,) = await leases.list([account_id])
+    assert (found.by.holder, found.is_expired) == ("", True)
+    assert (await leases.take(account_id, TWO, ttl_s=TTL_S, may_take=is_free)).by == TWO
+
+
 async def test_nothing_is_written_under_an_old_token(
     stores: tuple[PostgresStore, PostgresStore], leases: PostgresLeases
 ) -> None:

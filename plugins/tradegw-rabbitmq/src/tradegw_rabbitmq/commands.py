@@ -117,10 +117,8 @@ class Commands:
     async def _again(self, message: AbstractIncomingMessage, why: TradegwError) -> None:
         """Put a command into the next queue of those that expire; after the last it is buried."""
         delays = self._config.retry_delays_s
-        told = message.headers.get(ATTEMPT, 0)
-        # Anybody can write a header; one that is no number must not come back for ever.
-        attempt = told if isinstance(told, int) else len(delays)
-        if attempt >= len(delays):
+        attempt = _attempt(message)
+        if attempt is None or attempt >= len(delays):
             await self._bury(message, why.reason, str(why))
             return
         again = _copy(message, {ATTEMPT: attempt + 1})
@@ -159,6 +157,15 @@ def _read(message: AbstractIncomingMessage) -> Command:
     except (ParseError, DecodeError, UnicodeDecodeError) as e:
         raise InvalidOrder(f"the body is no Command: {e}", reason="INVALID_FIELD") from e
     return read_command(told)
+
+
+def _attempt(message: AbstractIncomingMessage) -> int | None:
+    """Return which try this is, from 0; None where the header says what we never write.
+
+    Anybody can write a header. A number below nothing would be tried without end.
+    """
+    told = message.headers.get(ATTEMPT, 0)
+    return told if type(told) is int and told >= 0 else None
 
 
 def _lane(command: Command, message: AbstractIncomingMessage) -> str:

@@ -35,8 +35,9 @@ async def verify(
     are compared with those in the file, and then written to it: keep it where nobody who can write the store
     can write, and no past event can be altered or cut off unseen.
 
-    A chain of which events were archived is checked from there on. With --archive, and all its files, it is
-    checked from its beginning, and so are the orders and fills that only the files tell of.
+    A chain of which events were archived is checked from there on. With --archive, and all files of its
+    account, it is checked from its beginning, and so are the orders and fills that only the files tell of.
+    Accounts of which no file is given are named.
 
     For example:
 
@@ -58,6 +59,7 @@ async def verify(
         # Before the check, which so covers at least all events up to here.
         heads = await record.heads()
         cuts = await record.checkpoints()
+        seen = await record.accounts_in(archive)
         problems: list[dict[str, Any]] = [
             {
                 "kind": problem.kind.value,
@@ -73,7 +75,7 @@ async def verify(
         name: {"seq": head.seq, "hash": head.hash.hex()} for name, head in heads.items()
     }
     # What nobody looked at is said.
-    unseen = {} if archive else {name: cut.seq for name, cut in cuts.items()}
+    unseen = {name: cut.seq for name, cut in cuts.items() if name not in seen}
     if anchor is not None and not problems:
         _write(anchor, accounts)
     if json:

@@ -14,7 +14,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -29,6 +29,7 @@ log = logging.getLogger(__name__)
 _MARK: Final = "TRADEGW_WORKER"
 _AGAIN_FIRST_S: Final = 0.1
 _AGAIN_MAX_S: Final = 5.0
+_SHOWN_MAX: Final = 200
 
 
 def is_worker() -> bool:
@@ -84,7 +85,7 @@ class _Worker:
 
     number: int
     process: asyncio.subprocess.Process | None = None
-    told: asyncio.Future[Mapping[str, Any]] = field(
+    told: asyncio.Future[None] = field(
         default_factory=lambda: asyncio.get_running_loop().create_future()
     )
 
@@ -155,43 +156,70 @@ async def _keep(worker: _Worker, words: Sequence[str], stop: asyncio.Event) -> N
     """Keep one worker alive until it is to stop."""
     wait_s = _AGAIN_FIRST_S
     while not stop.is_set():
-        process = worker.process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "tradegw.transports.cli",
-            *words,
-            # Its end tells the worker of ours; nothing is ever written.
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            env={**os.environ, _MARK: "1", "TRADEGW__REPLICAS__ENABLED": "true"},
-            # Ctrl-C at a terminal is for us alone: we pass it on, once.
-            start_new_session=True,
-        )
         try:
-            if stop.is_set():
+            process = worker.process = await _start(words)
+        except OSError as e:
+            # No process, no memory or no file is left now. The other workers serve on.
+            log.error("worker %d cannot be started: %s; it is tried again", worker.number, e)
+        else:
+            try:
+                if stop.is_set():
+                    _tell(process, signal.SIGTERM)
+                assert process.stdout is not None
+                if await _serves(worker, process.stdout):
+                    wait_s = _AGAIN_FIRST_S
+                    if not worker.told.done():
+                        worker.told.set_result(None)
+                while await process.stdout.read(65_536):
+                    pass
+                code = await process.wait()
+            except BaseException:
+                # Another worker could not start, or we have a defect.
                 _tell(process, signal.SIGTERM)
-            assert process.stdout is not None
-            line = await process.stdout.readline()
-            if line:
-                wait_s = _AGAIN_FIRST_S
-                if not worker.told.done():
-                    worker.told.set_result(json.loads(line))
-            while await process.stdout.read(65_536):
-                pass
-            code = await process.wait()
-        except BaseException:
-            # Another worker could not start, or we have a defect.
-            _tell(process, signal.SIGTERM)
-            raise
-        if stop.is_set():
-            return
-        if not worker.told.done():
-            raise _Failed(code)
-        log.error("worker %d, process %d, ended with %d", worker.number, process.pid, code)
+                raise
+            if stop.is_set():
+                return
+            if not worker.told.done():
+                raise _Failed(code)
+            log.error("worker %d, process %d, ended with %d", worker.number, process.pid, code)
         with suppress(TimeoutError):
             async with asyncio.timeout(wait_s):
                 await stop.wait()
         wait_s = min(2 * wait_s, _AGAIN_MAX_S)
+
+
+async def _start(words: Sequence[str]) -> asyncio.subprocess.Process:
+    return await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "tradegw.transports.cli",
+        *words,
+        # Its end tells the worker of ours; nothing is ever written.
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        env={**os.environ, _MARK: "1", "TRADEGW__REPLICAS__ENABLED": "true"},
+        # Ctrl-C at a terminal is for us alone: we pass it on, once.
+        start_new_session=True,
+    )
+
+
+async def _serves(worker: _Worker, stdout: asyncio.StreamReader) -> bool:
+    """Wait until a worker has said that it serves. False: it ended before.
+
+    A plugin, or a library of one, may print whatever it likes before.
+    """
+    while True:
+        try:
+            line = await stdout.readline()
+        except ValueError:
+            continue  # Longer than the reader takes, which has dropped it.
+        if not line:
+            return False
+        with suppress(ValueError, RecursionError):
+            told: Any = json.loads(line)
+            if isinstance(told, dict) and "pid" in told:
+                return True
+        log.warning("worker %d says before it serves: %r", worker.number, line[:_SHOWN_MAX])
 
 
 def _tell(process: asyncio.subprocess.Process | None, number: signal.Signals) -> None:

@@ -13,6 +13,7 @@ from tradegw.admin.v1 import admin_pb2 as admin
 from tradegw.admin.v1 import admin_pb2_grpc
 from tradegw.errors import (
     CommitUnknown,
+    IdempotencyKeyReused,
     InvalidOrder,
     TradegwError,
     Unavailable,
@@ -65,7 +66,7 @@ from tradegw.transports.grpc.requests import (
     write_order_filter,
     write_terms,
 )
-from tradegw.transports.grpc.retry import Attempts, repeat
+from tradegw.transports.grpc.retry import Attempts, may_be_stored, outcome_unknown, repeat
 
 __all__ = ["RemoteGateway", "connect"]
 
@@ -130,28 +131,55 @@ class RemoteGateway:
         return order_of(answer.order)
 
     async def place_orders(self, orders: Sequence[NewOrder]) -> Sequence[Order | TradegwError]:
-        """Place several orders; see `Gateway.place_orders`. Those that are not taken now are repeated."""
+        """Place several orders; see `Gateway.place_orders`. Those that are not taken now are repeated.
+
+        Raises:
+            Unavailable: The time is over, and no answer ever came. With reason `OUTCOME_UNKNOWN` some may be
+                stored; the text names the key of each. After an answer each has its own, and its own error.
+        """
         answers: dict[int, Order | TradegwError] = {}
         asked: dict[int, pb.PlaceOrderRequest] = {}
-        keys: list[str] = []
+        keys: dict[int, str] = {}
         for i, order in enumerate(orders):
             try:
-                asked[i], key = place_request(order, {})
-                keys.append(key)
+                asked[i], keys[i] = place_request(order, {})
             except InvalidOrder as e:
                 answers[i] = e
-        attempts = Attempts("PlaceOrders", self._timeout_s, " ".join(keys))
+        attempts = Attempts("PlaceOrders", self._timeout_s)
+        # Those that are left, and that an attempt may have stored.
+        unknown: set[int] = set()
+
+        def settle(i: int, error: TradegwError) -> None:
+            is_settled = i not in unknown or isinstance(error, IdempotencyKeyReused)
+            answers[i] = error if is_settled else outcome_unknown("PlaceOrders", [keys[i]], error)
+
+        is_answered = False
         while asked:
             numbers = list(asked)
+            attempts.keys = [keys[i] for i in numbers]
+            attempts.is_outcome_unknown = False
             request = pb.PlaceOrdersRequest(orders=[asked[i].order for i in numbers])
-            response = await self._repeat(attempts, self._trading.PlaceOrders, request)
+            try:
+                response = await self._repeat(attempts, self._trading.PlaceOrders, request)
+            except TradegwError as e:
+                if not is_answered:
+                    raise
+                unknown.update(numbers if may_be_stored(e) else ())
+                for i in numbers:
+                    settle(i, e)
+                break
+            is_answered = True
+            unknown.update(numbers if attempts.is_outcome_unknown else ())
             again: TradegwError | None = None
             for i, result in zip(numbers, response.results, strict=True):
                 if result.HasField("order"):
                     answers[i] = order_of(result.order)
                     del asked[i]
                     continue
-                error = answers[i] = read_error(result.error)
+                error = read_error(result.error)
+                if may_be_stored(error):
+                    unknown.add(i)
+                settle(i, error)
                 if isinstance(error, (Unavailable, CommitUnknown)):
                     again = error
                 else:
@@ -476,7 +504,11 @@ class RemoteGateway:
         key: str | None = None,
     ) -> MessageT:
         return await self._repeat(
-            Attempts(type(request).__name__.removesuffix("Request"), self._timeout_s, key),
+            Attempts(
+                type(request).__name__.removesuffix("Request"),
+                self._timeout_s,
+                *(() if key is None else (key,)),
+            ),
             method,
             request,
         )

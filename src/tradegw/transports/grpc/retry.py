@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, TypeVar
 
 import grpc
@@ -13,6 +13,7 @@ import grpc.aio
 
 from tradegw.errors import (
     CommitUnknown,
+    IdempotencyKeyReused,
     InvalidOrder,
     TradegwError,
     TranslationError,
@@ -20,7 +21,16 @@ from tradegw.errors import (
 )
 from tradegw.transports.grpc.errors import SessionOver, read_status
 
-__all__ = ["OUTCOME_UNKNOWN", "Attempts", "Lost", "pause_s", "repeat", "translate"]
+__all__ = [
+    "OUTCOME_UNKNOWN",
+    "Attempts",
+    "Lost",
+    "may_be_stored",
+    "outcome_unknown",
+    "pause_s",
+    "repeat",
+    "translate",
+]
 
 T = TypeVar("T")
 
@@ -50,6 +60,28 @@ class Lost(Exception):
     """No answer of the gateway came: whether it acted is unknown."""
 
 
+def may_be_stored(error: Exception) -> bool:
+    """Whether a request that ended with this error may be stored, or be stored yet."""
+    return isinstance(error, (Lost, CommitUnknown, SessionOver)) or (
+        # Said by a gateway that asked another one.
+        isinstance(error, Unavailable) and error.reason == OUTCOME_UNKNOWN
+    )
+
+
+def outcome_unknown(what: str, keys: Sequence[str], last: Exception) -> Unavailable:
+    """Return the error of a request that may be stored, whatever an attempt after that one said.
+
+    Args:
+        keys: Those with which to ask again, one for each part of the request.
+    """
+    named = ", ".join(repr(key) for key in keys)
+    return Unavailable(
+        f"{what}: whether it was stored is unknown; ask again with idempotency "
+        f"key{'s' if len(keys) > 1 else ''} {named}. Last: {last}",
+        reason=OUTCOME_UNKNOWN,
+    )
+
+
 def translate(error: grpc.aio.AioRpcError) -> Exception:
     """Return what a status means: one of the gateway's exceptions, or `Lost`."""
     ours = read_status(error)
@@ -75,16 +107,17 @@ class Attempts:
     """The attempts at one call.
 
     Attributes:
-        key: The idempotency key of a call that changes something; None for one that reads.
+        keys: The idempotency keys of a call that changes something; empty for one that reads.
+        is_outcome_unknown: Whether one of them may have been stored.
     """
 
-    def __init__(self, what: str, timeout_s: float, key: str | None = None) -> None:
-        self.key = key
+    def __init__(self, what: str, timeout_s: float, *keys: str) -> None:
+        self.keys: Sequence[str] = keys
+        self.is_outcome_unknown = False
         self._what = what
         self._timeout_s = timeout_s
         self._ends = time.monotonic() + timeout_s
         self._count = 0
-        self._is_outcome_unknown = False
 
     @property
     def left_s(self) -> float:
@@ -95,16 +128,18 @@ class Attempts:
         """Wait before the next attempt.
 
         Raises:
-            Unavailable: There is no time for another one.
+            Unavailable: There is no time for another one, or an earlier one may have been stored and
+                repeating does not help.
             TradegwError: The error, where repeating does not help.
         """
-        if isinstance(error, (Lost, CommitUnknown, SessionOver)):
-            self._is_outcome_unknown = self._is_outcome_unknown or self.key is not None
+        if may_be_stored(error):
+            self.is_outcome_unknown = bool(self.keys)
         elif not isinstance(error, Unavailable):
+            # It says that this attempt stored nothing. What an earlier one may have left under way is not
+            # settled by it, unless the key itself is known to be another request's.
+            if self.is_outcome_unknown and not isinstance(error, IdempotencyKeyReused):
+                raise outcome_unknown(self._what, self.keys, error) from error
             raise error
-        elif error.reason == OUTCOME_UNKNOWN:
-            # Said by a gateway that asked another one.
-            self._is_outcome_unknown = self._is_outcome_unknown or self.key is not None
         pause = pause_s(self._count)
         self._count += 1
         if pause >= self.left_s:
@@ -115,14 +150,13 @@ class Attempts:
         spent = (
             f"{self._what} had no answer within {self._timeout_s:g} s and {self._count} attempts"
         )
-        if self._is_outcome_unknown:
-            return Unavailable(
-                f"{spent}: whether it was stored is unknown; ask again with idempotency key "
-                f"{self.key!r}. Last: {error}",
-                reason=OUTCOME_UNKNOWN,
-            )
+        if self.is_outcome_unknown:
+            return outcome_unknown(spent, self.keys, error)
         reason = error.reason if isinstance(error, TradegwError) else None
-        stored = "" if self.key is None else f" Nothing was stored; the key was {self.key!r}."
+        stored = ""
+        if self.keys:
+            named = ", ".join(repr(key) for key in self.keys)
+            stored = f" Nothing was stored; the key was {named}."
         return Unavailable(f"{spent}. Last: {error}.{stored}", reason=reason)
 
 
@@ -134,14 +168,15 @@ async def repeat(attempts: Attempts, call: Callable[[float], Awaitable[T]]) -> T
 
     Raises:
         TradegwError: What the gateway says, where repeating does not help.
-        Unavailable: The time is over. With reason `OUTCOME_UNKNOWN` it may be stored: ask with the same key.
+        Unavailable: The time is over. With reason `OUTCOME_UNKNOWN` it may be stored, whatever the last
+            attempt said: ask with the same key.
     """
     while True:
         try:
             return await call(max(attempts.left_s, 0.001))
         except grpc.aio.AioRpcError as e:
             error = translate(e)
-        except (Unavailable, CommitUnknown, SessionOver, Lost) as e:
+        except (TradegwError, Lost) as e:
             error = e
         await attempts.failed(error)
 
