@@ -202,7 +202,7 @@ class Keeper:
     async def address_of(self, account: AccountName) -> str | None:
         """Return where the holder's gRPC door listens; see `Holders`."""
         if self.is_ours(account):
-            return self._me.address or None
+            return self._me.address
         known = self._accounts.get(account)
         if known is None:
             return None
@@ -216,7 +216,7 @@ class Keeper:
         row = self._rows.get(known[1])
         if row is None or row.is_expired or row.by.holder in ("", self._me.holder):
             return None
-        return row.by.address or None
+        return row.by.address
 
     def tenures(self) -> Sequence[tuple[AccountName, float]]:
         """Return the accounts that are ours, and for how many seconds unless they are renewed."""

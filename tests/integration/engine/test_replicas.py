@@ -64,6 +64,21 @@ async def test_one_of_two_serves_an_account_and_the_other_knows_where_it_is(flee
     assert await two.keeper.address_of(AccountName("other")) is None
 
 
+async def test_a_holder_without_a_door_is_a_holder(fleet: Fleet) -> None:
+    one = await (await fleet.start("one")).ready()
+    two = await fleet.start("two")
+    one.keeper.listen_at("")
+    async with asyncio.timeout(PATIENCE_S):
+        while await fleet.lease("address"):
+            await asyncio.sleep(0.01)
+    two.look()
+    assert await two.keeper.address_of(PAPER) == ""
+    assert await one.keeper.address_of(PAPER) == ""
+    await fleet.stop(one)
+    two.look()
+    await two.ready()
+
+
 async def test_a_holder_that_renews_keeps_its_account(fleet: Fleet) -> None:
     one = await (await fleet.start("one")).ready()
     two = await fleet.start("two")
