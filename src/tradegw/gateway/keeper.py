@@ -218,7 +218,7 @@ class Keeper:
             log.warning(
                 "what was stored last of account %s is not known, and its lease is left to expire: %s",
                 lease.name,
-                e or "no answer in time",
+                str(e) or "no answer in time",
             )
             return False
         return True
@@ -236,7 +236,7 @@ class Keeper:
                 "the leases of %s are not given back, %s: %s",
                 names,
                 or_else,
-                e or "no answer in time",
+                str(e) or "no answer in time",
             )
             return False
         return True
@@ -359,7 +359,7 @@ class Keeper:
                     account_id, self._me, ttl_s=self._terms.ttl_s, may_take=self._may_take
                 )
         except (TradegwError, TimeoutError) as e:
-            told = e or "no answer in time"
+            told = str(e) or "no answer in time"
             log.warning("the lease of account %s cannot be taken: %s", plan.route.account, told)
             return False
         if row.by.holder != self._me.holder:
@@ -477,7 +477,7 @@ class Keeper:
                     requests_expire=frozenset(lease.account_id for lease in held) - outlive,
                 )
         except (StoreError, TimeoutError) as e:
-            log.warning("leases are not renewed: %s", e or "no answer in time")
+            log.warning("leases are not renewed: %s", str(e) or "no answer in time")
             return False
         for lease in held:
             if lease.account_id not in kept:
