@@ -489,7 +489,9 @@ class Keeper:
             lease.tenure.renew(asked_ns)
             if lease in opened and not lease.tenure.may_send:
                 lease.tenure.confirm()
-                self._engine.account(lease.name).wake_all()
+                account = self._engine.account(lease.name)
+                account.wake_all()
+                account.state_changed.set()
         return True
 
     def _expiry(self, lease: _Lease) -> ExpiryKind | None:

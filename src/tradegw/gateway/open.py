@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tradegw.engine.account import AccountSettings, AccountState
+from tradegw.engine.account import Account, AccountSettings, AccountState
 from tradegw.engine.engine import Engine
 from tradegw.engine.members import AccountPlan
 from tradegw.engine.routing import Route
@@ -129,15 +129,20 @@ async def wait_ready(running: RunningGateway, timeout_s: float) -> None:
             if running.replicas is not None:
                 await running.replicas.opened()
             for account in engine.accounts:
-                while account.state is not AccountState.READY:
+                while not _is_ready(account):
                     account.state_changed.clear()
                     await account.state_changed.wait()
     except TimeoutError:
         if running.replicas is not None:
             log.warning("this gateway may not have opened all accounts yet that it takes")
         for account in engine.accounts:
-            if account.state is not AccountState.READY:
+            if not _is_ready(account):
                 log.warning("account %s is %s: %s", account.account, account.state, account.why)
+
+
+def _is_ready(account: Account) -> bool:
+    # READY may come before the store knows what the venue does with old requests: nothing is sent until then.
+    return account.state is AccountState.READY and account.guard.may_send
 
 
 @asynccontextmanager
