@@ -147,7 +147,7 @@ async def _gateway(directory: str, delay_ms: float) -> None:
                 metrics=running.metrics,
             ) as door,
         ):
-            await wait_ready(running.gateway, 10)
+            await wait_ready(running, 10)
             print(door.address, flush=True)
             await _until_closed()
 

@@ -1,4 +1,4 @@
-"""A proxy before Postgres that cuts connections where a test says: around the next COMMIT."""
+"""A proxy before Postgres that cuts connections where a test says, around the next COMMIT, or is silent."""
 
 from __future__ import annotations
 
@@ -31,6 +31,9 @@ class Proxy:
         is_refusing: Cuts whoever connects, and when a COMMIT is cut also those who are connected.
         refused: Released for each of them.
         commits: How many were passed on.
+        speaks: Cleared, it takes connections and bytes, as the kernel of a stopped server does, and passes
+            nothing on until it is set again.
+        swallowed: Set once it has taken something in silence.
     """
 
     def __init__(self, server_url: str) -> None:
@@ -42,6 +45,9 @@ class Proxy:
         self.is_refusing = False
         self.refused = asyncio.Semaphore(0)
         self.commits = 0
+        self.speaks = asyncio.Event()
+        self.speaks.set()
+        self.swallowed = asyncio.Event()
         self.late = asyncio.Event()
         self.was_cut = asyncio.Event()
         self._writers: set[asyncio.StreamWriter] = set()
@@ -56,13 +62,15 @@ class Proxy:
             self.refused.release()
             writer.transport.abort()
             return
+        await self._may_speak()
         there, here = await asyncio.open_connection(*self._server)
         ends = {writer, here}
         self._writers |= ends
-        answers = asyncio.ensure_future(_pass_on(there, writer))
+        answers = asyncio.ensure_future(self._pass_on(there, writer))
         try:
             with suppress(ConnectionError):
                 while piece := await reader.read(65_536):
+                    await self._may_speak()
                     if _COMMIT in piece:
                         cut, self.next_cut = self.next_cut, None
                         if cut is not None:
@@ -104,18 +112,23 @@ class Proxy:
         writer.transport.abort()
         self.was_cut.set()
 
+    async def _may_speak(self) -> None:
+        if not self.speaks.is_set():
+            self.swallowed.set()
+            await self.speaks.wait()
+
+    async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(ConnectionError):
+            while piece := await reader.read(65_536):
+                await self.speaks.wait()
+                writer.write(piece)
+                await writer.drain()
+            writer.close()
+
     def cut_all(self, *, but: asyncio.StreamWriter | None = None) -> None:
         """Cut every connection, wherever it stands; one of them may keep its way to the server."""
         for writer in self._writers - {but}:
             writer.transport.abort()
-
-
-async def _pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    with suppress(ConnectionError):
-        while piece := await reader.read(65_536):
-            writer.write(piece)
-            await writer.drain()
-        writer.close()
 
 
 @asynccontextmanager
@@ -135,6 +148,8 @@ async def proxy_to(server_url: str) -> AsyncGenerator[Proxy]:
     finally:
         proxy.late.set()
         server.close()
-        proxy.cut_all()
-        if proxy._tasks:
-            await asyncio.wait(proxy._tasks)
+        proxy.speaks.set()
+        while proxy._tasks:
+            # Once more after a moment: one that was silent is connected only now.
+            proxy.cut_all()
+            await asyncio.wait(proxy._tasks, timeout=0.1)

@@ -47,7 +47,7 @@ def test_a_failed_attempt_leaves_nobody_behind(monkeypatch: pytest.MonkeyPatch) 
             config, plugins=[ScriptedPlugin(exchange)], clock=clock, wait_for_store=True
         ) as running:
             await running.store_opened.wait()
-            await opening.wait_ready(running.gateway, 60)
+            await opening.wait_ready(running, 60)
             await clock.sleep(60)
             assert not failures
             assert len(exchange._streams) == 2

@@ -155,6 +155,42 @@ async def test_an_account_that_nobody_holds_is_told_from_one_that_is_not_there(
         assert status.head_seq > 0
 
 
+async def test_a_holder_without_a_door_is_told_from_one_that_is_gone(
+    desk: Desk, two: tuple[Replica, Replica]
+) -> None:
+    """A gateway inside a program serves its accounts, and nobody can hand a request on to it."""
+    one, other = two
+    known = await one.gateway.place_order(**limit("c", idempotency_key="k"))
+    desk.table.addresses["two"] = ""
+    with pytest.raises(
+        Unavailable, match="account c is held by a gateway without a gRPC door"
+    ) as no:
+        await one.gateway.place_order(**limit("c"))
+    assert no.value.reason == "HOLDER_WITHOUT_DOOR"
+    assert (await one.gateway.place_order(**limit("c", idempotency_key="k"))) == known
+    with pytest.raises(Unavailable) as no:
+        await one.gateway.cancel_order(known.order_id)
+    assert no.value.reason == "HOLDER_WITHOUT_DOOR"
+    placed, refused = await one.gateway.place_orders(
+        [new_order(limit("a")), new_order(limit("c", client_order_id="new"))]
+    )
+    assert isinstance(placed, Order)
+    assert isinstance(refused, Unavailable)
+    assert refused.reason == "HOLDER_WITHOUT_DOOR"
+    # Of everything: what can be cancelled is, and the rest is named.
+    with pytest.raises(Unavailable, match="account c"):
+        await one.gateway.cancel_all_orders()
+    assert not (await one.gateway.get_order(placed.order_id)).is_open
+    # What the record tells, and what is missing.
+    (venue,) = await one.gateway.list_venues()
+    states = {str(status.account): status for status in venue.accounts}
+    assert states["a"].state == "READY"
+    assert (states["c"].state, states["c"].holder) == ("ELSEWHERE", "")
+    assert "without a gRPC door" in states["c"].why
+    assert await one.gateway.list_positions("c") == []
+    assert (await other.gateway.place_order(**limit("c"))).ord_status is OrdStatus.NEW
+
+
 async def test_a_holder_that_dies_with_the_answer_leaves_a_key_that_finds_it(
     desk: Desk, two: tuple[Replica, Replica], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -257,6 +293,77 @@ async def test_a_halt_says_who_did_not_confirm_it(desk: Desk, two: tuple[Replica
     with pytest.raises(Unavailable, match=r"127\.0\.0\.1:1") as silent:
         await one.gateway.halt(why="w", by="b", idempotency_key="stop")
     assert silent.value.reason == "HALT_UNCONFIRMED"
+    assert (await one.gateway.place_order(**limit("a"))).reason == "HALTED"
+
+
+async def test_a_halt_is_not_confirmed_for_a_holder_without_a_door(
+    desk: Desk, two: tuple[Replica, Replica]
+) -> None:
+    one, other = two
+    placed = [await one.gateway.place_order(**limit(name)) for name in "abc"]
+    desk.table.addresses["two"] = ""
+    with pytest.raises(Unavailable) as silent:
+        await one.gateway.halt(why="w", by="b", cancel_open=True, idempotency_key="stop")
+    assert silent.value.reason == "HALT_UNCONFIRMED"
+    told = str(silent.value)
+    assert "the halt is in force here and stored" in told
+    assert "the holder of account c, which has no gRPC door" in told
+    assert "1 open orders of account c" in told
+    assert "account a" not in told
+    is_open = [(await one.gateway.get_order(order.order_id)).is_open for order in placed]
+    assert is_open == [False, False, True]
+    # Where it concerns nothing of theirs, they need not be asked.
+    await one.gateway.halt(scope="account:a", why="w", by="b", cancel_open=True)
+    # It hears of the halt from the store.
+    async with asyncio.timeout(PATIENCE_S):
+        while not other.engine.halts.all:  # noqa: ASYNC110  Nobody tells.
+            await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize("scope", ["*", "account:c", "venue:scripted", "symbol:BTC/USDT"])
+async def test_open_orders_that_nobody_cancels_keep_a_halt_unconfirmed(
+    desk: Desk, two: tuple[Replica, Replica], scope: str
+) -> None:
+    """Its holder has gone, and the next one has not come: nobody is left to say that he will not cancel."""
+    one, other = two
+    left = await one.gateway.place_order(**limit("c"))
+    desk.table.held.pop(AccountName("c"))
+    await other.engine.remove_account(left.account)
+    halt: dict[str, Any] = {
+        "scope": scope,
+        "why": "w",
+        "by": "b",
+        "cancel_open": True,
+        "idempotency_key": "stop",
+    }
+    with pytest.raises(
+        Unavailable, match="stored; not confirmed: 1 open orders of account c"
+    ) as no:
+        await one.gateway.halt(**halt)
+    assert no.value.reason == "HALT_UNCONFIRMED"
+    assert [found.scope for found in await other.gateway.list_halts()] == [scope]
+    # What is asked to be cancelled, and what was never to be, keep nobody waiting.
+    await one.gateway.halt(scope="account:a", why="w", by="b", cancel_open=True)
+    await one.gateway.halt(scope="symbol:ETH/USDT", why="w", by="b", cancel_open=True)
+    await desk.give("c", "two")
+    assert (await one.gateway.halt(**halt)).scope == scope
+    assert not (await one.gateway.get_order(left.order_id)).is_open
+
+
+async def test_a_halt_that_cannot_cancel_all_here_cancels_elsewhere(
+    two: tuple[Replica, Replica], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, _ = two
+    placed = [await one.gateway.place_order(**limit(name)) for name in "ac"]
+
+    async def away(*_: object) -> None:
+        raise Unavailable("a is read again", reason="RECONCILING")
+
+    monkeypatch.setattr(one.engine, "_cancel_halted", away)
+    with pytest.raises(Unavailable, match="a is read again") as no:
+        await one.gateway.halt(why="w", by="b", cancel_open=True)
+    assert no.value.reason == "HALT_UNCONFIRMED"
+    assert not (await one.gateway.get_order(placed[1].order_id)).is_open
     assert (await one.gateway.place_order(**limit("a"))).reason == "HALTED"
 
 

@@ -64,7 +64,7 @@ async def test_a_request_is_followed_from_its_caller_to_every_message(broker: Br
         serve(running.gateway, port=0, operations=running.gateway, metrics=running.metrics) as door,
         grpc.aio.insecure_channel(door.address) as channel,
     ):
-        await wait_ready(running.gateway, 20)
+        await wait_ready(running, 20)
         answer = await trading_gateway_pb2_grpc.TradingGatewayStub(channel).PlaceOrder(
             trading_gateway_pb2.PlaceOrderRequest(order=command.place_order.order),
             metadata=(

@@ -18,7 +18,7 @@ from tradegw.engine.halts import ANY_SCOPE, Halts
 from tradegw.engine.hub import Hub
 from tradegw.engine.members import AccountPlan, Member, Members
 from tradegw.engine.outbox import NamedSink, Outbox
-from tradegw.engine.requests import Requests, check_same
+from tradegw.engine.requests import Requests, all_of, check_same
 from tradegw.engine.routing import Route, pick_account
 from tradegw.engine.tenure import Tenure
 from tradegw.engine.validate import check_fields
@@ -283,15 +283,7 @@ class Engine:
             except Conflict:
                 return await self.get_order(order_id)
 
-        # All of them, whatever becomes of one: this is what stops a bot that has gone wild.
-        answers = await asyncio.gather(
-            *(one(order_id) for order_id in order_ids), return_exceptions=True
-        )
-        orders = [answer for answer in answers if isinstance(answer, Order)]
-        for answer in answers:
-            if isinstance(answer, BaseException):
-                raise answer
-        return orders
+        return await all_of(one(order_id) for order_id in order_ids)
 
     async def close_position(self, account: str, symbol: str, key: str | None) -> Order | None:
         """Close a position with a reduce-only market order; see `Gateway.close_position`."""
@@ -470,32 +462,30 @@ class Engine:
         else:
             self.halts.put(halt)
         if cancel_open:
-            # What passed its checks before the halt is cancelled as well.
-            await asyncio.gather(*(m.desk.until_stored() for m in self._members))
             # Also when it was asked before: whoever asks again may not have heard that all is cancelled.
             await self._cancel_halted(kind, name, _derived(key, "cancel"))
         return self.halts.get(halt.scope) or halt
 
     async def _cancel_halted(self, kind: str, name: str, key: str) -> None:
         """Cancel in a halt's scope, account by account: other gateways, with the same key, cancel theirs."""
-        answers = await asyncio.gather(
-            *(
-                self._cancel_all(
-                    account=member.account.account,
-                    venue=None,
-                    symbol=name if kind == "symbol" else None,
-                    side=None,
-                    key=key,
-                )
-                for member in self._members
-                if (kind != "account" or member.account.account == name)
-                and (kind != "venue" or member.account.record.venue == name)
-            ),
-            return_exceptions=True,
+
+        async def one(member: Member) -> Sequence[Order]:
+            # What passed its checks before the halt is cancelled as well. Each account waits for its own.
+            await member.desk.until_stored()
+            return await self._cancel_all(
+                account=member.account.account,
+                venue=None,
+                symbol=name if kind == "symbol" else None,
+                side=None,
+                key=key,
+            )
+
+        await all_of(
+            one(member)
+            for member in self._members
+            if (kind != "account" or member.account.account == name)
+            and (kind != "venue" or member.account.record.venue == name)
         )
-        for answer in answers:
-            if isinstance(answer, BaseException):
-                raise answer
 
     def _stop_repeating(self) -> None:
         for member in self._members:

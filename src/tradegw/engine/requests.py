@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
+import logging
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 from uuid import uuid4
@@ -18,11 +19,16 @@ from tradegw.errors import (
 from tradegw.model import Order, OrderId
 from tradegw.ports import Claim, KeyTaken, Store
 
-__all__ = ["Requests", "check_same", "end"]
+__all__ = ["Requests", "all_of", "check_same", "end"]
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
 _PATIENCE_S = 1.0
+
+_TOLD_MAX = 8
+"""How many further failures of one request are told in its error."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -166,6 +172,39 @@ async def end(requests: set[asyncio.Task[Any]]) -> None:
         # Once more after a while: one that waits for a store that is away has taken the first for
         # a reason to store something.
         await asyncio.wait(tuple(requests), timeout=_PATIENCE_S)
+
+
+async def all_of(works: Iterable[Awaitable[T]]) -> Sequence[T]:
+    """Do all of these, whatever becomes of one: this is what stops a bot that has gone wild.
+
+    Returns:
+        What each returned, in their order.
+
+    Raises:
+        TradegwError: At least one failed, and all have ended. It is the first of those after which asking
+            again helps, or the first of all, and its text tells of the others.
+    """
+    answers = await asyncio.gather(*works, return_exceptions=True)
+    failures = [answer for answer in answers if isinstance(answer, BaseException)]
+    if not failures:
+        return [answer for answer in answers if not isinstance(answer, BaseException)]
+    for failure in failures:
+        if not isinstance(failure, TradegwError):
+            # A defect, or the end of the gateway: nothing that a caller's error could tell.
+            raise failure
+    first = next((e for e in failures if isinstance(e, Unavailable)), failures[0])
+    others = list(dict.fromkeys(text for e in failures if (text := str(e)) != str(first)))
+    log.warning("%d of %d requests failed: %s", len(failures), len(answers), first)
+    if not others:
+        raise first
+    shown = "; ".join(others[:_TOLD_MAX])
+    more = f"; and {len(others) - _TOLD_MAX} more" if len(others) > _TOLD_MAX else ""
+    raise _with_text(first, f"{first}; {shown}{more}") from first
+
+
+def _with_text(error: BaseException, text: str) -> TradegwError:
+    assert isinstance(error, TradegwError)
+    return type(error)(text, reason=error.reason)
 
 
 def check_same(claim: Claim, digest: str) -> None:

@@ -11,7 +11,15 @@ import asyncio
 import hashlib
 import json
 import logging
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    Awaitable,
+    Callable,
+    Collection,
+    Iterable,
+    Mapping,
+    Sequence,
+)
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeVar
@@ -21,10 +29,11 @@ from typing_extensions import Unpack, override
 
 from tradegw.engine.context import REQUEST
 from tradegw.engine.fingerprint import fingerprint
+from tradegw.engine.halts import ANY_SCOPE
+from tradegw.engine.requests import all_of, check_same
 from tradegw.engine.routing import Route, pick_account
 from tradegw.errors import (
     Conflict,
-    IdempotencyKeyReused,
     InvalidOrder,
     NotFound,
     StoreError,
@@ -35,6 +44,7 @@ from tradegw.gateway.api import AccountStatus, Gateway, NewOrderFields, Number, 
 from tradegw.gateway.local import PAGE_MAX, LocalGateway, check_given_key, one_order
 from tradegw.model import (
     AccountName,
+    CommandKind,
     Cursor,
     Halt,
     Instrument,
@@ -58,6 +68,7 @@ __all__ = ["ForwardingGateway", "Peers"]
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
+AnswerT = TypeVar("AnswerT", bound=Order | TradegwError)
 
 PEERS_MAX = 64
 """Connections to other gateways that are kept. Beyond, those that nobody uses are closed."""
@@ -173,6 +184,8 @@ class ForwardingGateway(LocalGateway):
                 placed = await self._at(account, lambda there: there.place_orders(part))
             except TradegwError as e:
                 placed = [e] * len(part)
+            if any(map(_is_not_holder, placed)) and await self._is_doorless(account):
+                placed = [_without_door(account, answer) for answer in placed]
             answers.update(zip(numbers, placed, strict=True))
 
         await asyncio.gather(*(place(account, numbers) for account, numbers in parts.items()))
@@ -230,7 +243,7 @@ class ForwardingGateway(LocalGateway):
             "cancel_all_orders", {"account": None, "venue": None, "symbol": symbol, "side": side}
         )
         engine = self.engine
-        chosen = await self._list_open(symbol, side)
+        chosen = await self._list_open(symbol, side, self._names())
         claim = Claim(
             scope="*",
             idempotency_key=key,
@@ -243,11 +256,7 @@ class ForwardingGateway(LocalGateway):
         if taken is not None:
             # The same orders as the first time.
             claim = taken.claim
-            if claim.fingerprint != digest:
-                raise IdempotencyKeyReused(
-                    f"idempotency key {key!r} belongs to a request with other parameters; use a new key "
-                    "for a new request"
-                )
+            check_same(claim, digest)
 
         async def one(order_id: OrderId) -> Order:
             order = await self.get_order(order_id)
@@ -258,15 +267,12 @@ class ForwardingGateway(LocalGateway):
             except Conflict:
                 return await self.get_order(order_id)
 
-        # All of them, whatever becomes of one: this is what stops a bot that has gone wild.
-        answers = await asyncio.gather(
-            *(one(OrderId(UUID(text))) for text in json.loads(claim.result)),
-            return_exceptions=True,
-        )
-        return _all_or_first_error(answers)
+        return await all_of(one(OrderId(UUID(text))) for text in json.loads(claim.result))
 
-    async def _list_open(self, symbol: str | None, side: Side | None) -> Sequence[Order]:
-        where = OrderFilter(accounts=tuple(self._names()), symbol=symbol, side=side, statuses=_OPEN)
+    async def _list_open(
+        self, symbol: str | None, side: Side | None, accounts: Iterable[AccountName]
+    ) -> Sequence[Order]:
+        where = OrderFilter(accounts=tuple(accounts), symbol=symbol, side=side, statuses=_OPEN)
         found: list[Order] = []
         cursor: Cursor | None = None
         while True:
@@ -359,8 +365,9 @@ class ForwardingGateway(LocalGateway):
         """Refuse new orders from now on, at every gateway that holds an account.
 
         Raises:
-            Unavailable: The halt is stored, and one of them did not say that it obeys; reason
-                `HALT_UNCONFIRMED`. It will within moments, or stop sending; the same key asks it again.
+            Unavailable: The halt is stored, and one of them did not say that it obeys, or open orders of its
+                scope are not being cancelled though that was asked; reason `HALT_UNCONFIRMED`. New orders are
+                refused within moments all the same; the same key asks for the rest again.
         """
         key = idempotency_key or uuid4().hex
 
@@ -369,9 +376,49 @@ class ForwardingGateway(LocalGateway):
                 scope=scope, why=why, by=by, cancel_open=cancel_open, idempotency_key=key
             )
 
-        halt = await ask(self._here)
-        await self._everywhere(ask, "the halt is in force here and stored")
+        missing: list[str] = []
+        ours = frozenset(filter(self._holders.is_ours, self._routes))
+        try:
+            halt = await ask(self._here)
+        except Unavailable as e:
+            stored = self.engine.halts.get(scope)
+            if stored is None or REQUEST.get().is_forwarded:
+                raise
+            # Not all is cancelled here, and the others are to cancel theirs all the same.
+            halt = stored
+            missing.append(f"all of it by this gateway: {e}")
+        missing += await self._everywhere(ask, scope)
+        if cancel_open and not REQUEST.get().is_forwarded:
+            missing += await self._check_cancelled(scope, ours)
+        _confirm("the halt is in force here and stored", missing)
         return halt
+
+    async def _check_cancelled(self, scope: str, ours: Collection[AccountName]) -> Sequence[str]:
+        """Say which accounts of others have open orders in a halt's scope that nobody is cancelling.
+
+        Whatever their holders answered: one may have lost an account before it came to it, and an account
+        that nobody holds has nobody to answer for it.
+
+        Args:
+            ours: What was ours when the halt began. One that we took meanwhile was nobody's to cancel.
+        """
+        kind, _, name = scope.partition(":")
+        elsewhere = [
+            one
+            for one in self._in_scope(scope)
+            if one not in ours or not self._holders.is_ours(one)
+        ]
+        if not elsewhere:
+            return []
+        try:
+            found = await self._list_open(name if kind == "symbol" else None, None, elsewhere)
+        except StoreError as e:
+            return [f"whether open orders elsewhere are cancelled cannot be read: {e}"]
+        left: dict[AccountName, int] = {}
+        for order in found:
+            if not _is_being_cancelled(order):
+                left[order.account] = left.get(order.account, 0) + 1
+        return [f"{count} open orders of account {one}" for one, count in sorted(left.items())]
 
     @override
     async def resume(
@@ -390,7 +437,7 @@ class ForwardingGateway(LocalGateway):
 
         await self.engine.halts.read()
         await ask(self._here)
-        await self._everywhere(ask, "the halt is lifted here and in the record")
+        _confirm("the halt is lifted here and in the record", await self._everywhere(ask, scope))
 
     @override
     async def list_halts(self) -> Sequence[Halt]:
@@ -398,10 +445,16 @@ class ForwardingGateway(LocalGateway):
         await self.engine.halts.read()
         return await super().list_halts()
 
-    async def _everywhere(self, ask: Callable[[Gateway], Awaitable[object]], done: str) -> None:
-        """Ask every other gateway that holds an account, unless another one asks us."""
+    async def _everywhere(
+        self, ask: Callable[[Gateway], Awaitable[object]], scope: str
+    ) -> Sequence[str]:
+        """Ask every other gateway that holds an account, unless another one asks us.
+
+        Returns:
+            Who did not say that it obeys, and why not, as far as it matters to a halt of this scope.
+        """
         if REQUEST.get().is_forwarded:
-            return
+            return []
 
         async def at(account: AccountName, address: str) -> str | None:
             try:
@@ -410,12 +463,28 @@ class ForwardingGateway(LocalGateway):
                 return f"{address}: {e}"
             return None
 
-        found = await asyncio.gather(*(at(a, h) for h, a in (await self._others()).items()))
-        silent = [text for text in found if text]
-        if silent:
-            raise Unavailable(
-                f"{done}; not confirmed by {'; '.join(silent)}", reason="HALT_UNCONFIRMED"
-            )
+        try:
+            others, doorless = await self._others()
+        except StoreError as e:
+            return [f"who else holds accounts, which cannot be looked up: {e}"]
+        found = await asyncio.gather(*(at(a, h) for h, a in others.items()))
+        in_scope = self._in_scope(scope)
+        return [text for text in found if text] + [
+            f"the holder of account {name}, which has no gRPC door"
+            for name in doorless
+            if name in in_scope
+        ]
+
+    def _in_scope(self, scope: str) -> Sequence[AccountName]:
+        """Return the configured accounts that a halt concerns."""
+        kind, _, name = scope.partition(":")
+        return [
+            account
+            for account, route in self._routes.items()
+            if scope == ANY_SCOPE
+            or kind == "symbol"
+            or name == (account if kind == "account" else route.venue)
+        ]
 
     # --- accounts -------------------------------------------------------------------------------
 
@@ -453,6 +522,11 @@ class ForwardingGateway(LocalGateway):
         """Return the positions as the holder knows them, or as they were last stored."""
         record = await self._record(account)
         address = await self._elsewhere(account)
+        if address == "":
+            log.info(
+                "the positions of %s are told from the record: its holder has no door", account
+            )
+            return await self.engine.store.list_positions(record.account_id)
         if address is not None:
             try:
                 async with asyncio.timeout(_PATIENCE_S), self._peers.use(address) as there:
@@ -485,7 +559,7 @@ class ForwardingGateway(LocalGateway):
                 log.info("the gateway at %s does not tell its accounts: %s", address, e)
                 return ()
 
-        others = await self._others()
+        others, _ = await self._others()
         told = await asyncio.gather(*(at(address) for address in others))
         states = {
             status.account: replace(status, holder=address)
@@ -520,11 +594,7 @@ class ForwardingGateway(LocalGateway):
             venue=route.venue,
             plugin=self._plugins[route.venue],
             state="ELSEWHERE",
-            why=(
-                "no gateway holds it now"
-                if address is None
-                else f"held by the gateway at {address}, which does not answer"
-            ),
+            why=_why_unheard(address),
             open_orders=0,
             in_doubt=0,
             head_seq=head.seq,
@@ -541,27 +611,49 @@ class ForwardingGateway(LocalGateway):
             return None
 
     async def _elsewhere(self, account: str | None) -> str | None:
-        """Return where an account is served, if that is not here. A forwarded request is answered here."""
+        """Return where an account is served, if that is not here; "" where nobody can be asked.
+
+        A forwarded request is answered here.
+        """
         name = AccountName(account or "")
         if REQUEST.get().is_forwarded or name not in self._routes or self._holders.is_ours(name):
             return None
         return await self._holders.address_of(name)
 
-    async def _others(self) -> Mapping[str, AccountName]:
-        """Return the other gateways that hold accounts: their addresses, and one account of each."""
+    async def _is_doorless(self, account: AccountName | None) -> bool:
+        try:
+            return await self._elsewhere(account) == ""
+        except StoreError:
+            return False
+
+    async def _others(self) -> tuple[Mapping[str, AccountName], Sequence[AccountName]]:
+        """Return the other gateways that hold accounts: their addresses, and one account of each.
+
+        Beside them the accounts whose holders have no door.
+        """
         found: dict[str, AccountName] = {}
+        doorless: list[AccountName] = []
         for name in self._routes:
             address = None if self._holders.is_ours(name) else await self._holders.address_of(name)
-            if address is not None:
+            if address:
                 found.setdefault(address, name)
-        return found
+            elif address == "":
+                doorless.append(name)
+        return found, doorless
 
     async def _at(self, account: str | None, ask: Callable[[Gateway], Awaitable[T]]) -> T:
         """Ask whoever serves an account; ourselves where nobody does, who say so."""
+        name = AccountName(account or "")
         address = await self._elsewhere(account)
-        if address is None:
+        if address:
+            return await self._ask(name, address, ask)
+        try:
+            # Also where the holder has no door: the record answers for a key that is known.
             return await ask(self._here)
-        return await self._ask(AccountName(account or ""), address, ask)
+        except Unavailable as e:
+            if address is None:
+                raise
+            raise _without_door(name, e) from e
 
     async def _ask(
         self, account: AccountName, address: str, ask: Callable[[Gateway], Awaitable[T]]
@@ -599,8 +691,36 @@ def _derived(key: str, order_id: OrderId) -> str:
     return hashlib.sha256(f"{key}\x1f{order_id}".encode()).hexdigest()
 
 
-def _all_or_first_error(answers: Sequence[Order | BaseException]) -> Sequence[Order]:
-    for answer in answers:
-        if isinstance(answer, BaseException):
-            raise answer
-    return [answer for answer in answers if isinstance(answer, Order)]
+def _confirm(done: str, missing: Sequence[str]) -> None:
+    """Raise what was not confirmed, if something was not."""
+    if missing:
+        raise Unavailable(f"{done}; not confirmed: {'; '.join(missing)}", reason="HALT_UNCONFIRMED")
+
+
+def _is_being_cancelled(order: Order) -> bool:
+    return order.pending is CommandKind.CANCEL or any(
+        doubt.command is CommandKind.CANCEL for doubt in order.in_doubt
+    )
+
+
+def _is_not_holder(answer: Order | TradegwError) -> bool:
+    return isinstance(answer, Unavailable) and answer.reason == "NOT_HOLDER"
+
+
+def _without_door(account: AccountName | None, answer: AnswerT) -> AnswerT | Unavailable:
+    """Say more of an answer that only tells that the account is served elsewhere."""
+    if not _is_not_holder(answer):
+        return answer
+    return Unavailable(
+        f"account {account} is held by a gateway without a gRPC door, such as one inside a program, or one "
+        "that is starting: nobody can hand a request on to it",
+        reason="HOLDER_WITHOUT_DOOR",
+    )
+
+
+def _why_unheard(address: str | None) -> str:
+    if address is None:
+        return "no gateway holds it now"
+    if not address:
+        return "held by a gateway without a gRPC door, which cannot be asked"
+    return f"held by the gateway at {address}, which does not answer"

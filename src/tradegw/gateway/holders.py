@@ -19,6 +19,8 @@ class Holders(Protocol):
     async def address_of(self, account: AccountName) -> str | None:
         """Return where the holder's gRPC door listens; None when nobody holds the account now.
 
+        Empty for a holder without one: a gateway inside a program, or one that is starting.
+
         What is known may be a second old: the holder may answer that it is none any more (`NOT_HOLDER`).
 
         Raises:

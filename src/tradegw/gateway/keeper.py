@@ -18,6 +18,7 @@ from tradegw.engine.engine import Engine
 from tradegw.engine.members import AccountPlan
 from tradegw.engine.tenure import Tenure
 from tradegw.errors import StoreError, StoreUnavailable, TradegwError
+from tradegw.gateway.lease_table import READ_WITHIN_S, LeaseTable
 from tradegw.model import AccountId, AccountName
 from tradegw.ports import Clock, LeaseHolder, LeaseRow, Leases
 from tradegw.venue import ExpiryKind
@@ -29,6 +30,9 @@ log = logging.getLogger(__name__)
 LOOK_EVERY_S: Final = 1.0
 HESITATE_S: Final = 1.0
 """How long, on average, a gateway that has its share leaves a free account to the others."""
+
+TAKE_WITHIN_S: Final = 15.0
+"""Longer than a lock is waited for in the store."""
 
 CLOSE_WITHIN_S: Final = 3.0
 _NS_PER_S: Final = 1_000_000_000
@@ -59,6 +63,8 @@ class _Lease:
     token: int
     tenure: Tenure
     over: asyncio.Event = field(default_factory=asyncio.Event)
+    tried: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set once its account was opened, or could not be."""
     is_lost: bool = False
     is_served: bool = False
 
@@ -91,6 +97,7 @@ class Keeper:
         store: Fenced,
         leases: Leases,
         taking: Leases,
+        looking: Leases,
         me: LeaseHolder,
         is_gone: Callable[[LeaseHolder], bool],
         clock: Clock,
@@ -102,9 +109,11 @@ class Keeper:
         """Make a keeper that holds nothing until `start`.
 
         Args:
-            leases: Renews and lists; closed with the keeper.
+            leases: Renews, on a connection for which nothing else waits. Closed with the keeper.
             taking: Takes, on a connection of its own: that may wait until what an old holder had under way in
                 the store has ended, and no renewal may wait for it. Closed with the keeper.
+            looking: Lists, and gives back, on a third one: nor may a renewal wait for a look that nobody
+                answers. Closed with the keeper.
             is_gone: Whether a holder's process has ended for certain.
             boottime_ns: A clock that only grows, and counts suspension.
             group: Of the gateway's tasks.
@@ -114,8 +123,10 @@ class Keeper:
         self.lost = 0
         self._engine = engine
         self._store = store
-        self._reading = leases
+        self._renewing = leases
         self._taking = taking
+        self._looking = looking
+        self._table = LeaseTable(looking, boottime_ns, group)
         self._me = me
         self._is_gone = is_gone
         self._clock = clock
@@ -126,8 +137,8 @@ class Keeper:
         self._accounts: dict[AccountName, tuple[AccountPlan, AccountId]] = {}
         self._leases: dict[AccountName, _Lease] = {}
         self._serving: dict[AccountName, asyncio.Task[None]] = {}
-        self._rows: dict[AccountId, LeaseRow] = {}
-        self._read_ns: int | None = None
+        # Set once a look has left nothing that is ours to take.
+        self._has_looked = asyncio.Event()
         self._free_until_ns: dict[AccountName, int] = {}
         self._wake_renewal = asyncio.Event()
         self._looker: asyncio.Task[None] | None = None
@@ -145,9 +156,19 @@ class Keeper:
         for plan in plans:
             record = await self._engine.register(plan)
             self._accounts[plan.route.account] = plan, record.account_id
+        self._table.account_ids = [account_id for _, account_id in self._accounts.values()]
         await self._look()
         self._renewer = self._group.create_task(self._keep_renewing(), name="lease renewals")
         self._looker = self._group.create_task(self._keep_looking(), name="lease look-out")
+
+    async def opened(self) -> None:
+        """Wait for the end of the first round: what was ours to take is taken, and its opening was tried.
+
+        Not for what other gateways hold, nor for what cannot be taken from one that is silent.
+        """
+        await self._has_looked.wait()
+        for lease in tuple(self._leases.values()):
+            await lease.tried.wait()
 
     def listen_at(self, address: str) -> None:
         """Say where this gateway's gRPC door listens, for those who forward requests to us."""
@@ -179,18 +200,46 @@ class Keeper:
         leases, self._leases = list(self._leases.values()), {}
         for lease in leases:
             lease.tenure.end()
+        are_written = await asyncio.gather(*(self._is_written(lease) for lease in leases))
+        decided = [
+            lease for lease, is_written in zip(leases, are_written, strict=True) if is_written
+        ]
+        await self._release([lease for lease in decided if not lease.is_lost], "and expire")
+        await self._table.close()
+        for connection in (self._renewing, self._taking, self._looking):
+            await connection.close()
+
+    async def _is_written(self, lease: _Lease) -> bool:
+        """Whether what was written under a lease is decided. If not in time, the lease is better kept."""
         try:
             async with asyncio.timeout(CLOSE_WITHIN_S):
-                for lease in leases:
-                    # What was written under it is decided now.
-                    await self._store.fence(lease.account_id, None)
-                held = {lease.account_id: lease.token for lease in leases if not lease.is_lost}
-                if held:
-                    await self._reading.release(held)
-        except (StoreError, TimeoutError) as e:
-            log.warning("leases are not given back, and expire: %s", e or "no answer in time")
-        await self._reading.close()
-        await self._taking.close()
+                await self._store.fence(lease.account_id, None)
+        except (TradegwError, TimeoutError) as e:
+            log.warning(
+                "what was stored last of account %s is not known, and its lease is left to expire: %s",
+                lease.name,
+                str(e) or "no answer in time",
+            )
+            return False
+        return True
+
+    async def _release(self, leases: Sequence[_Lease], or_else: str) -> bool:
+        """Give leases back. Returns whether the store has answered, in time."""
+        if not leases:
+            return True
+        try:
+            async with asyncio.timeout(CLOSE_WITHIN_S):
+                await self._looking.release({lease.account_id: lease.token for lease in leases})
+        except (TradegwError, TimeoutError) as e:
+            names = ", ".join(lease.name for lease in leases)
+            log.warning(
+                "the leases of %s are not given back, %s: %s",
+                names,
+                or_else,
+                str(e) or "no answer in time",
+            )
+            return False
+        return True
 
     # --- who holds what -------------------------------------------------------------------------
 
@@ -202,21 +251,15 @@ class Keeper:
     async def address_of(self, account: AccountName) -> str | None:
         """Return where the holder's gRPC door listens; see `Holders`."""
         if self.is_ours(account):
-            return self._me.address or None
+            return self._me.address
         known = self._accounts.get(account)
         if known is None:
             return None
-        now_ns = self._boottime_ns()
-        if self._read_ns is None or now_ns - self._read_ns > LOOK_EVERY_S * _NS_PER_S:
-            try:
-                async with asyncio.timeout(2 * LOOK_EVERY_S):
-                    await self._read()
-            except TimeoutError as e:
-                raise StoreUnavailable("who holds the account cannot be looked up in time") from e
-        row = self._rows.get(known[1])
+        await self._read(LOOK_EVERY_S)
+        row = self._table.rows.get(known[1])
         if row is None or row.is_expired or row.by.holder in ("", self._me.holder):
             return None
-        return row.by.address or None
+        return row.by.address
 
     def tenures(self) -> Sequence[tuple[AccountName, float]]:
         """Return the accounts that are ours, and for how many seconds unless they are renewed."""
@@ -226,11 +269,25 @@ class Keeper:
             if lease.is_served
         ]
 
-    async def _read(self) -> None:
-        asked_ns = self._boottime_ns()
-        ids = [account_id for _, account_id in self._accounts.values()]
-        self._rows = {row.account_id: row for row in await self._reading.list(ids)}
-        self._read_ns = asked_ns
+    async def _read(self, within_s: float) -> None:
+        """Know who holds what, as it stood less than so long ago.
+
+        Raises:
+            StoreUnavailable: It cannot be read, or not in time.
+        """
+        await self._table.read(within_s)
+
+    async def _read_halts(self) -> None:
+        """Obey the halts that other gateways stored.
+
+        Raises:
+            StoreError: They cannot be read, or not in time.
+        """
+        try:
+            async with asyncio.timeout(READ_WITHIN_S):
+                await self._engine.halts.read()
+        except TimeoutError as e:
+            raise StoreUnavailable("the halts cannot be read in time") from e
 
     # --- taking ---------------------------------------------------------------------------------
 
@@ -247,14 +304,17 @@ class Keeper:
     async def _look(self) -> None:
         """See who holds what, and take what is free."""
         while True:
-            await self._read()
-            live = {row.by.holder for row in self._rows.values() if not row.is_expired} - {""}
+            await self._read(0.0)
+            rows = self._table.rows.values()
+            live = {row.by.holder for row in rows if not row.is_expired} - {""}
             self.sharers = len(live | {self._me.holder})
             self._engine.divide_budgets(self.sharers)
             # Halts of which another gateway was asked.
-            await self._engine.halts.read()
+            await self._read_halts()
             # One at a time, and then a look again: others that start at this moment get theirs.
             if not await self._take_one():
+                if not self._free_until_ns:
+                    self._has_looked.set()
                 return
 
     async def _take_one(self) -> bool:
@@ -262,7 +322,7 @@ class Keeper:
         self._rng.shuffle(names)
         for name in names:
             plan, account_id = self._accounts[name]
-            row = self._rows.get(account_id)
+            row = self._table.rows.get(account_id)
             if name in self._leases or not (row is None or self._may_take(row)):
                 self._free_until_ns.pop(name, None)
                 continue
@@ -294,11 +354,13 @@ class Keeper:
     async def _take(self, plan: AccountPlan, account_id: AccountId) -> bool:
         asked_ns = self._boottime_ns()
         try:
-            row = await self._taking.take(
-                account_id, self._me, ttl_s=self._terms.ttl_s, may_take=self._may_take
-            )
-        except StoreError as e:
-            log.warning("the lease of account %s cannot be taken: %s", plan.route.account, e)
+            async with asyncio.timeout(TAKE_WITHIN_S):
+                row = await self._taking.take(
+                    account_id, self._me, ttl_s=self._terms.ttl_s, may_take=self._may_take
+                )
+        except (TradegwError, TimeoutError) as e:
+            told = str(e) or "no answer in time"
+            log.warning("the lease of account %s cannot be taken: %s", plan.route.account, told)
             return False
         if row.by.holder != self._me.holder:
             return False
@@ -311,8 +373,12 @@ class Keeper:
         self._leases[lease.name] = lease
         task = self._group.create_task(self._serve(lease), name=f"lease of {lease.name}")
         self._serving[lease.name] = task
-        task.add_done_callback(lambda _: self._serving.pop(lease.name, None))
+        task.add_done_callback(lambda _: self._served(lease))
         return True
+
+    def _served(self, lease: _Lease) -> None:
+        self._serving.pop(lease.name, None)
+        lease.tried.set()
 
     # --- holding --------------------------------------------------------------------------------
 
@@ -321,9 +387,10 @@ class Keeper:
         try:
             await self._store.fence(lease.account_id, lease.token)
             # Whoever halts from here on finds us as the holder, and asks us.
-            await self._engine.halts.read()
+            await self._read_halts()
             await self._engine.add_account(lease.plan, lease.tenure)
             lease.is_served = True
+            lease.tried.set()
             await self._opened(lease)
             await self._until_over(lease)
         except TradegwError as e:
@@ -331,6 +398,7 @@ class Keeper:
         except Exception as e:
             log.exception("account %s cannot be served", lease.name)
             lease.end(f"it cannot be served: {e!r}")
+        lease.tried.set()
         try:
             if lease.is_served:
                 await self._engine.remove_account(lease.name)
@@ -363,13 +431,9 @@ class Keeper:
 
     async def _give_back(self, lease: _Lease) -> None:
         while not lease.is_lost:
-            try:
-                await self._reading.release({lease.account_id: lease.token})
-            except StoreError as e:
-                log.warning("the lease of %s is not given back yet: %s", lease.name, e)
-                await self._clock.sleep(LOOK_EVERY_S)
-            else:
+            if await self._release([lease], "yet"):
                 return
+            await self._clock.sleep(LOOK_EVERY_S)
 
     async def _keep_renewing(self) -> None:
         pause_s = self._terms.ttl_s / 3
@@ -406,26 +470,28 @@ class Keeper:
         left_s = min(lease.tenure.left_ns for lease in held) / _NS_PER_S
         try:
             async with asyncio.timeout(min(max(left_s, 0.5), self._terms.ttl_s / 3)):
-                kept = await self._reading.renew(
+                kept = await self._renewing.renew(
                     {lease.account_id: lease.token for lease in held},
                     self._me,
                     ttl_s=self._terms.ttl_s,
                     requests_expire=frozenset(lease.account_id for lease in held) - outlive,
                 )
         except (StoreError, TimeoutError) as e:
-            log.warning("leases are not renewed: %s", e or "no answer in time")
+            log.warning("leases are not renewed: %s", str(e) or "no answer in time")
             return False
         for lease in held:
             if lease.account_id not in kept:
                 self.lost += 1
                 # Whoever wants it goes elsewhere from now on: what was read of it is out of date.
-                self._read_ns = None
+                self._table.distrust()
                 lease.end("its lease is another gateway's", is_lost=True)
                 continue
             lease.tenure.renew(asked_ns)
             if lease in opened and not lease.tenure.may_send:
                 lease.tenure.confirm()
-                self._engine.account(lease.name).wake_all()
+                account = self._engine.account(lease.name)
+                account.wake_all()
+                account.state_changed.set()
         return True
 
     def _expiry(self, lease: _Lease) -> ExpiryKind | None:

@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tradegw.engine.account import AccountSettings, AccountState
+from tradegw.engine.account import Account, AccountSettings, AccountState
 from tradegw.engine.engine import Engine
 from tradegw.engine.members import AccountPlan
 from tradegw.engine.routing import Route
@@ -23,7 +23,6 @@ from tradegw.gateway.clock import SystemClock, boottime_ns
 from tradegw.gateway.config import Config, decode_plugin_config, load_config
 from tradegw.gateway.following import Follower
 from tradegw.gateway.forwarding import ForwardingGateway, Peers
-from tradegw.gateway.holders import Holders
 from tradegw.gateway.keeper import Keeper, LeaseTerms
 from tradegw.gateway.local import LocalGateway
 from tradegw.gateway.metrics import Metrics
@@ -60,7 +59,7 @@ class RunningGateway:
         store_opened: Set once the store is open and the accounts are served.
         drain: Takes no new orders and waits for the answers of those that are on their way, while the doors
             are still open for them. Leaving the context does the same, when the doors have gone.
-        holders: Who serves which account, where several gateways share the store; None for one that is alone.
+        replicas: Our part among several gateways that share the store; None for one that is alone.
     """
 
     gateway: LocalGateway
@@ -70,7 +69,7 @@ class RunningGateway:
     store_opened: asyncio.Event
     publish_addresses: Callable[[Mapping[str, str]], None]
     drain: Callable[[], Awaitable[None]]
-    holders: Holders | None = None
+    replicas: Replicas | None = None
 
 
 @asynccontextmanager
@@ -106,7 +105,7 @@ async def open_gateway(
         wait_for_store=False,
         connect=connect,
     ) as running:
-        await wait_ready(running.gateway, ready_timeout_s)
+        await wait_ready(running, ready_timeout_s)
         yield running.gateway
 
 
@@ -119,19 +118,31 @@ def _config(config: str | Path | Mapping[str, Any] | Config | None) -> Config:
     return load_config(config)
 
 
-async def wait_ready(gateway: LocalGateway, timeout_s: float) -> None:
-    """Wait until every account takes orders, at most so long; those that do not are named in the log."""
-    accounts = gateway.engine.accounts
+async def wait_ready(running: RunningGateway, timeout_s: float) -> None:
+    """Wait until every account takes orders, at most so long; those that do not are named in the log.
+
+    Where several gateways share the store, every account that this one takes at its start.
+    """
+    engine = running.gateway.engine
     try:
         async with asyncio.timeout(timeout_s):
-            for account in accounts:
-                while account.state is not AccountState.READY:
+            if running.replicas is not None:
+                await running.replicas.opened()
+            for account in engine.accounts:
+                while not _is_ready(account):
                     account.state_changed.clear()
                     await account.state_changed.wait()
     except TimeoutError:
-        for account in accounts:
-            if account.state is not AccountState.READY:
+        if running.replicas is not None:
+            log.warning("this gateway may not have opened all accounts yet that it takes")
+        for account in engine.accounts:
+            if not _is_ready(account):
                 log.warning("account %s is %s: %s", account.account, account.state, account.why)
+
+
+def _is_ready(account: Account) -> bool:
+    # READY may come before the store knows what the venue does with old requests: nothing is sent until then.
+    return account.state is AccountState.READY and account.guard.may_send
 
 
 @asynccontextmanager
@@ -250,7 +261,7 @@ async def run_gateway(
                 store_opened=opened,
                 publish_addresses=publish,
                 drain=drain,
-                holders=replicas,
+                replicas=replicas,
             )
         finally:
             for task in (*following, *([] if opener is None else [opener])):
@@ -350,6 +361,7 @@ def _keeper(
         store=store,
         leases=PostgresLeases(config.store.url),
         taking=PostgresLeases(config.store.url),
+        looking=PostgresLeases(config.store.url),
         me=me,
         is_gone=partial(is_gone, seen_by=me),
         clock=clock,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 from typing import TYPE_CHECKING
 
@@ -22,12 +23,20 @@ class Replicas:
     def __init__(self) -> None:
         self._address = ""
         self._keeper: Keeper | None = None
+        self._is_attached = asyncio.Event()
 
     def attach(self, keeper: Keeper) -> None:
         """Ask this keeper from now on."""
         self._keeper = keeper
+        self._is_attached.set()
         if self._address:
             keeper.listen_at(self._address)
+
+    async def opened(self) -> None:
+        """Wait until the opening of what this gateway takes was tried; see `Keeper.opened`."""
+        await self._is_attached.wait()
+        if self._keeper is not None:
+            await self._keeper.opened()
 
     def listen_at(self, address: str) -> None:
         """Say where others reach our gRPC door."""

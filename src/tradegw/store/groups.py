@@ -51,6 +51,8 @@ Done = Callable[[StoreError | None], None]
 GROUP_MAX = 512
 """Writes in one commit: bounds how long the first of them waits for the last."""
 
+_CANCEL_AGAIN_S = 0.2
+
 WAITING_MAX = 65_536
 """Writes that may wait. Beyond, `StoreUnavailable` says so at once."""
 
@@ -156,6 +158,10 @@ class Runner(Protocol):
         """Stop. No group is running."""
         ...
 
+    async def abandon(self) -> None:
+        """End the group that is running, wherever it stands, if it can be ended."""
+        ...
+
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class _Job:
@@ -218,10 +224,25 @@ class GroupCommit:
         return result
 
     async def close(self) -> None:
-        """Refuse further writes, and wait until those that were taken are done."""
+        """Refuse further writes, and wait until those that were taken are done.
+
+        Cancellation: they are under way as before; `close` and `abandon` may be called again.
+        """
         self._is_closed = True
         await self._idle.wait()
         self._runner.close()
+
+    async def abandon(self) -> None:
+        """Wait no more: what is being committed may be stored, or not, and what waits for its turn is not."""
+        self._is_closed = True
+        waiting, self._waiting = self._waiting, deque()
+        for job in waiting:
+            job.error = StoreUnavailable(
+                "nothing was stored: the store was closed before its turn came"
+            )
+            _settle(job)
+        await self._runner.abandon()
+        await self._idle.wait()
 
     # --- on the event loop ------------------------------------------------------------------------
 
@@ -330,6 +351,9 @@ class GroupCommit:
         except StoreError as e:
             await database.roll_back()
             return e
+        except asyncio.CancelledError:
+            await database.roll_back()
+            raise
         except database.Error as e:
             fault = database.fault(e)
             await database.roll_back()
@@ -442,6 +466,9 @@ class InlineRunner:
     def close(self) -> None:
         """Nothing is left to stop."""
 
+    async def abandon(self) -> None:
+        """Nothing is ever running."""
+
 
 class ThreadRunner:
     """Runs groups in a thread of its own."""
@@ -461,6 +488,9 @@ class ThreadRunner:
         self._asked.put(None)
         self._thread.join()
 
+    async def abandon(self) -> None:
+        """Wait all the same: a thread that waits for a disk cannot be ended."""
+
     def _work(self) -> None:
         while (asked := self._asked.get()) is not None:
             loop, group, done = asked
@@ -470,7 +500,7 @@ class ThreadRunner:
 
 
 class LoopRunner:
-    """Runs groups on the event loop, where they wait for a server. Nobody who waits can cancel them."""
+    """Runs groups on the event loop, where they wait for a server. Nobody who waits for one can cancel it."""
 
     def __init__(self) -> None:
         self._task: asyncio.Task[None] | None = None
@@ -481,6 +511,8 @@ class LoopRunner:
         async def run() -> None:
             try:
                 error = await group()
+            except asyncio.CancelledError:
+                error = CommitUnknown("the store was closed before it had answered")
             except Exception as e:  # noqa: BLE001  Whoever waits must be told, and the queue go on.
                 _log.critical("a group of writes failed in a way that nobody foresaw", exc_info=e)
                 error = CommitUnknown(f"a defect: {e!r}")
@@ -490,6 +522,13 @@ class LoopRunner:
 
     def close(self) -> None:
         """Nothing is left to stop."""
+
+    async def abandon(self) -> None:
+        """Cancel the group that is running, until it has ended."""
+        while (task := self._task) is not None and not task.done():
+            task.cancel()
+            # Once more after a moment: on its way out it may wait for the server again.
+            await asyncio.wait([task], timeout=_CANCEL_AGAIN_S)
 
 
 _Asked = tuple[asyncio.AbstractEventLoop, Group, Done]

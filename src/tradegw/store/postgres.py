@@ -45,8 +45,14 @@ _log = logging.getLogger(__name__)
 ResultT = TypeVar("ResultT")
 
 CONNECTIONS = 10
+
+CLOSE_WITHIN_S = 5.0
+"""How long closing waits for what is being committed. A server that is silent may be so for ever."""
+
 _TAKE_TIMEOUT_S = 5.0
 """How long a write or a read waits for a connection. Then the store is away."""
+
+_POOL_CLOSE_S = 2.0
 
 _RECONNECT_S = 2.0
 """The pool's own attempts end soon, and whoever wants a connection begins anew: its pauses would grow."""
@@ -104,6 +110,7 @@ class PostgresStore(SqlStore):
         self._lock = lock
         self._listeners: list[Listener] = []
         self._groups: dict[AccountId | None, GroupCommit] = {}
+        self._leaving: set[GroupCommit] = set()
 
     def subscribe(self, listener: Callable[[Sequence[OrderEvent]], None]) -> None:
         """Call `listener` with the events of each commit."""
@@ -119,12 +126,14 @@ class PostgresStore(SqlStore):
         return await self._group(entry.account_id).append(entry)
 
     async def close(self) -> None:
-        """Finish what was appended, and let go of the store. Safe to call twice."""
+        """Finish what was appended, and let go of the store. Safe to call twice.
+
+        What the server does not answer for in time may be stored, or not: `CommitUnknown`.
+        """
         if self._pool.is_closing:
             return
         self._pool.is_closing = True
-        for group in self._groups.values():
-            await group.close()
+        await asyncio.gather(*map(_end, (*self._groups.values(), *self._leaving)))
         await self._pool.close()
         if self._lock is not None:
             await self._lock.release()
@@ -141,7 +150,9 @@ class PostgresStore(SqlStore):
         """
         group = self._groups.pop(account_id, None)
         if group is not None:
+            self._leaving.add(group)
             await group.close()
+            self._leaving.discard(group)
         if token is not None:
             self._groups[account_id] = self._make_group(Fence(account_id=account_id, token=token))
 
@@ -190,6 +201,19 @@ class PostgresStore(SqlStore):
             raise UsageError("the store was opened for reading")
 
 
+async def _end(group: GroupCommit) -> None:
+    try:
+        async with asyncio.timeout(CLOSE_WITHIN_S):
+            await group.close()
+    except TimeoutError:
+        _log.warning(
+            "the store has not answered for %g s, and is closed: what was being committed may be stored, or "
+            "not; the next start tells",
+            CLOSE_WITHIN_S,
+        )
+        await group.abandon()
+
+
 def _cancellations() -> int:
     task = asyncio.current_task()
     return 0 if task is None else task.cancelling()
@@ -225,7 +249,8 @@ class _Pool:
         await self.give_back(await self._take())
 
     async def close(self) -> None:
-        await self._pool.close()
+        # Longer than attempts to connect are worth now; it closes all the same.
+        await self._pool.close(timeout=_POOL_CLOSE_S)
 
     async def take(self) -> Connection:
         """Return a connection for writing.

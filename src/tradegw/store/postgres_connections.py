@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 from collections.abc import Sequence
@@ -10,10 +11,11 @@ from decimal import Decimal
 from typing import Any, LiteralString, cast
 
 import psycopg
-from psycopg import AsyncConnection, AsyncRawCursor, errors
+from psycopg import AsyncConnection, AsyncRawCursor, errors, waiting
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.rows import TupleRow, tuple_row
 from psycopg.types.numeric import Int8Dumper
+from typing_extensions import override
 
 from tradegw._generated.queries import PostgresQueries, Queries
 from tradegw.errors import ConfigError, StoreCorrupt, StoreError, StoreUnavailable
@@ -35,6 +37,10 @@ __all__ = [
 Cursor = AsyncRawCursor[TupleRow]
 
 
+_LOOK_UP_S = 0.1
+"""psycopg's own: how often it looks up while it waits."""
+
+
 @dataclass(frozen=True, slots=True)
 class Backend:
     """The process of the server that serves a connection."""
@@ -53,6 +59,23 @@ class Connection(AsyncConnection[TupleRow]):
     """
 
     backend: Backend | None = None
+
+    @override
+    async def wait(
+        self, gen: Any, interval: float = _LOOK_UP_S, timeout: float | None = None
+    ) -> Any:
+        """Wait for the server. Cancelled, the connection is closed at once.
+
+        psycopg would ask the server to cancel the statement, on a further connection, and wait for both: ten
+        seconds and more with a server that is silent, which is what is mostly cancelled here.
+        """
+        try:
+            # Its older releases know no timeout, and ask for none.
+            more: dict[str, Any] = {} if timeout is None else {"timeout": timeout}
+            return await waiting.wait_async(gen, self.pgconn.socket, interval=interval, **more)
+        except asyncio.CancelledError:
+            self.pgconn.finish()
+            raise
 
 
 _OLDEST_SERVER = 15

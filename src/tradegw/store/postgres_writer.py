@@ -308,6 +308,6 @@ class PostgresDatabase:
             await connection.close()
         is_broken = connection.closed
         await self._connections.give_back(connection)
-        if is_broken:
+        if is_broken and not self._connections.is_closing:
             # The others that nobody uses have probably died with it.
             await self._connections.weed()

@@ -107,6 +107,7 @@ class Replica:
                 store=store,
                 leases=PostgresLeases(fleet.url),
                 taking=PostgresLeases(fleet.url),
+                looking=PostgresLeases(fleet.url),
                 me=self.me,
                 is_gone=lambda by: by.holder in fleet.gone,
                 clock=self.clock,

@@ -11,10 +11,19 @@ import pytest
 from tests.integration.engine.bench import capabilities
 from tests.integration.engine.fleet import PATIENCE_S, TENURE_S, TERMS, Fleet, Replica, a_fleet
 from tradegw.engine.guard import GuardedPlugins
-from tradegw.errors import Conflict, InvalidOrder, NotSent, StoreUnavailable, Unavailable
+from tradegw.errors import (
+    ConfigError,
+    Conflict,
+    InvalidOrder,
+    NotSent,
+    StoreUnavailable,
+    Unavailable,
+)
+from tradegw.gateway import keeper, lease_table
 from tradegw.gateway.config import load_config
 from tradegw.gateway.leases import LeaseState, list_leases, release_lease
 from tradegw.model import (
+    AccountId,
     AccountName,
     CommandKind,
     EvidenceKind,
@@ -22,6 +31,8 @@ from tradegw.model import (
     OrdStatus,
     VenueClientOrderId,
 )
+from tradegw.store.postgres import PostgresStore
+from tradegw.store.postgres_leases import PostgresLeases
 from tradegw.testing.exchange import Fault
 from tradegw.venue import Cancel, ExpiryKind, Operation, TranslateContext
 
@@ -64,6 +75,21 @@ async def test_one_of_two_serves_an_account_and_the_other_knows_where_it_is(flee
     assert await two.keeper.address_of(AccountName("other")) is None
 
 
+async def test_a_holder_without_a_door_is_a_holder(fleet: Fleet) -> None:
+    one = await (await fleet.start("one")).ready()
+    two = await fleet.start("two")
+    one.keeper.listen_at("")
+    async with asyncio.timeout(PATIENCE_S):
+        while await fleet.lease("address"):  # noqa: ASYNC110  Nobody tells.
+            await asyncio.sleep(0.01)
+    two.look()
+    assert await two.keeper.address_of(PAPER) == ""
+    assert await one.keeper.address_of(PAPER) == ""
+    await fleet.stop(one)
+    two.look()
+    await two.ready()
+
+
 async def test_a_holder_that_renews_keeps_its_account(fleet: Fleet) -> None:
     one = await (await fleet.start("one")).ready()
     two = await fleet.start("two")
@@ -78,6 +104,36 @@ async def test_a_holder_that_renews_keeps_its_account(fleet: Fleet) -> None:
     assert one.is_ready()
     assert two.held == set()
     assert (await one.place()).ord_status is OrdStatus.NEW
+
+
+async def test_a_look_that_nobody_answers_holds_up_no_renewal(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = await (await fleet.start("one")).ready()
+    two = await fleet.start("two")
+    looked = asyncio.Event()
+
+    async def hang(self: PostgresLeases, _: object) -> None:
+        async with self._lock:
+            looked.set()
+            await asyncio.Event().wait()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(lease_table, "READ_WITHIN_S", PATIENCE_S)
+        patch.setattr(PostgresLeases, "list", hang)
+        one.look()
+        await looked.wait()
+        asking = asyncio.create_task(one.keeper.address_of(AccountName("paper")))
+        one.clock.turn(TERMS.ttl_s / 3)
+        await fleet.until(lambda: _left_ns(one) > TENURE_S * 0.9e9)
+        assert (await one.place()).ord_status is OrdStatus.NEW
+        assert await asking == "one:50051", "what is ours is known without a look"
+        # One that waits for the look is told so, and the look ends.
+        patch.setattr(lease_table, "READ_WITHIN_S", 0.01)
+        two.look()
+        with pytest.raises(StoreUnavailable, match="in time"):
+            await two.keeper.address_of(PAPER)
+    assert await two.keeper.address_of(PAPER) == "one:50051"
 
 
 async def test_an_account_is_handed_over_at_a_shut_down(fleet: Fleet) -> None:
@@ -133,6 +189,94 @@ async def test_a_gateway_may_shut_down_while_it_opens_an_account(
     assert await fleet.lease("holder") == "", "given back all the same"
     two = await (await fleet.start("two")).ready()
     assert (await two.place()).ord_status is OrdStatus.NEW
+
+
+async def test_the_first_round_ends_when_what_is_ours_to_take_was_tried(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tradegw.engine.account import Account
+
+    fleet.accounts = ["a", "b"]
+    may_load = asyncio.Event()
+    load = Account.load
+
+    async def slow(account: Account) -> None:
+        await may_load.wait()
+        if account.account == "a":
+            raise StoreUnavailable("the store is away")
+        await load(account)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Account, "load", slow)
+        one = await fleet.start("one")
+        opened = asyncio.create_task(one.keeper.opened())
+        await fleet.until(lambda: len(one.keeper._leases) == 1)
+        assert not opened.done(), "there is another one, which is left to others for a moment"
+        for _ in range(3):
+            one.look()
+            await one.rest()
+        await fleet.until(lambda: len(one.keeper._leases) == 2)
+        assert not opened.done(), "they are being opened"
+        may_load.set()
+        async with asyncio.timeout(PATIENCE_S):
+            await opened
+    assert one.held == {"b"}
+    # What another gateway holds is not waited for.
+    two = await fleet.start("two")
+    one.keeper._free_until_ns.clear()
+    two.look()
+    async with asyncio.timeout(PATIENCE_S):
+        await two.keeper.opened()
+
+
+async def test_what_cannot_be_given_back_keeps_nothing_else(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fleet.accounts = ["a", "b"]
+    one = await fleet.start("one")
+    await fleet.until(lambda: len(one.keeper._leases) == 1)
+    for _ in range(3):
+        one.look()
+        await one.rest()
+    await fleet.until(lambda: one.held == {"a", "b"})
+    stuck = one.keeper._leases[AccountName("a")].account_id
+    fence = PostgresStore.fence
+
+    async def hang(store: PostgresStore, account_id: AccountId, token: int | None) -> None:
+        if account_id == stuck and token is None:
+            await asyncio.Event().wait()
+        await fence(store, account_id, token)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(keeper, "CLOSE_WITHIN_S", 0.3)
+        patch.setattr(PostgresStore, "fence", hang)
+        await fleet.stop(one)
+    two = await fleet.start("two")
+    rows = {row.account_id: row for row in await two.keeper._looking.list([stuck])}
+    assert rows[stuck].by.holder == "one", "nobody knows what was written last"
+    await fleet.until(lambda: len(two.held) == 1)
+    assert two.held == {"b"}
+
+
+@pytest.mark.parametrize("failure", [ConfigError("synchronous_commit is off"), None])
+async def test_a_release_that_fails_or_hangs_keeps_nobody_from_closing(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch, failure: Exception | None
+) -> None:
+    one = await (await fleet.start("one")).ready()
+
+    async def release(*_: object) -> None:
+        if failure is not None:
+            raise failure
+        await asyncio.Event().wait()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(keeper, "CLOSE_WITHIN_S", 0.05)
+        patch.setattr(PostgresLeases, "release", release)
+        async with asyncio.timeout(PATIENCE_S):
+            await fleet.stop(one)
+    connections = (one.keeper._renewing, one.keeper._taking, one.keeper._looking)
+    assert [getattr(one, "_connection", "?") for one in connections] == [None] * 3
+    assert await fleet.lease("holder") == "one", "it expires"
 
 
 # --- losing ----------------------------------------------------------------------------------------
@@ -195,14 +339,13 @@ async def test_a_lease_that_cannot_be_renewed_in_time_is_given_up_and_taken_anew
     fleet: Fleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one = await (await fleet.start("one")).ready()
-    leases = one.keeper._reading
 
     async def away(*_: object, **__: object) -> None:
         raise StoreUnavailable("the store is away")
 
     with monkeypatch.context() as patch:
-        patch.setattr(leases, "renew", away)
-        patch.setattr(leases, "list", away)
+        patch.setattr(one.keeper._renewing, "renew", away)
+        patch.setattr(one.keeper._looking, "list", away)
         one.gate.clear()
         waiting = asyncio.create_task(one.place(idempotency_key="k"))
         await fleet.until(lambda: one.at_gate == 1)
@@ -368,7 +511,6 @@ async def test_nothing_is_sent_before_the_store_knows_what_the_venue_does_with_o
     lenient: Fleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A holder that died at once would otherwise leave an account that silence may take, and must not."""
-    from tradegw.store.postgres_leases import PostgresLeases
 
     async def away(*_: object, **__: object) -> None:
         raise StoreUnavailable("the store is away")
