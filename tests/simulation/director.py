@@ -1,9 +1,9 @@
 """A director: sees to it that rare things happen as well.
 
 Chance alone lets most faults strike placements, and orders that filled long ago. So each history aims at some
-cells, drawn among all that can be, the rare ones more often. For each the director lets a bot do what leads there; and when a
-command or question that fits arrives at the exchange, the market brings the order where it is to stand, and
-the fault acts on that very message.
+cells, drawn among all that can be, the rare ones more often. For each the director lets a bot do what leads
+there; and when a command or question that fits arrives at the exchange, the market brings the order where it
+is to stand, and the fault acts on that very message.
 """
 
 from __future__ import annotations

@@ -128,8 +128,8 @@ class CommandingDesk(SendingDesk):
         account = self._account
         venue = account.admit()
         await self._settled(order_id, CommandKind.NEW)
-        # The stream may have told of the replace before, and its answer still be on its way: were it taken for
-        # an answer to this one, or applied after it, the record would hold the old terms.
+        # The stream may have told of the replace before, and its answer still be on its way: were it taken
+        # for an answer to this one, or applied after it, the record would hold the old terms.
         await self._settled(order_id, CommandKind.REPLACE)
         order = self._open_order(order_id)
         self._check_replaceable(order, venue, terms)

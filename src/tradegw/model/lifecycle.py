@@ -8,9 +8,10 @@ The rules are those of docs/explanation/orders.md:
 - While an order is open, `cum_qty + leaves_qty == order_qty`. Excepted are quote-sized market orders, and an
   order filled beyond `order_qty` while a replace that raises it awaits its answer: it has no leaves.
 - A report seen again changes nothing. More filled than ordered is recorded, never dropped.
-- Closings by the venue's report or by complete fills are final: a late acknowledgement reopens nothing, a late
-  fill counts, and the late answer to a replace tells under which terms it ended. Closings without a word of the venue's, because the order was never sent, is proven absent
-  or an operator said so, are revisable: any later report of the venue reopens the order.
+- Closings by the venue's report or by complete fills are final: a late acknowledgement reopens nothing, a
+  late fill counts, and the late answer to a replace tells under which terms the order ended. Closings without
+  a word of the venue's, because the order was never sent, is proven absent or an operator said so, are
+  revisable: any later report of the venue reopens the order.
 - A closing report that counts more fills than we have seen closes nothing: the fills come first, so that
   whoever sees the order closed sees all of it (`is_missing_fills`).
 """
