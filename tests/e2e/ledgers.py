@@ -10,6 +10,7 @@ from pathlib import Path
 
 from tradegw_mock.testing import Ledger
 
+from tests.terms import are_terms_of
 from tradegw import Fill, FillFilter, Gateway, Order, OrderFilter
 from tradegw.gateway.config import load_config
 from tradegw.gateway.record import Record, open_record
@@ -140,17 +141,3 @@ def check_claim(orders: Sequence[Order], ledger: Ledger) -> Claim:
             assert order.cum_qty == theirs.cum_qty, (order, theirs)
             assert are_terms_of(order, theirs.order_qty, theirs.price), (order, theirs)
     return Claim(len(orders), len(at_venue), never_arrived, len(ledger.fills))
-
-
-def are_terms_of(order: Order, order_qty: Decimal | None, price: Decimal | None) -> bool:
-    """Whether an order of ours can have these terms at its venue.
-
-    They are those on record. Of one that closed before a replace of it was answered, the record keeps what
-    was asked beside them: it is one or the other.
-    """
-    asked = order.pending_terms
-    return (order.order_qty, order.price) == (order_qty, price) or (
-        asked is not None
-        and not order.is_open
-        and (asked.order_qty or order.order_qty, asked.price or order.price) == (order_qty, price)
-    )

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from tradegw_mock import exchange as mock
 
 import tradegw
-from tests.e2e.ledgers import are_terms_of
 from tests.simulation.bots import describe
+from tests.terms import are_terms_of
 from tradegw import EventType, Fill, Order, OrderFilter
 from tradegw.ports import EventFilter
 
