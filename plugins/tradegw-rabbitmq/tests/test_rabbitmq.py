@@ -105,7 +105,10 @@ async def test_what_stays_unknown_is_buried_after_its_tries(broker: Broker) -> N
 
 
 @pytest.mark.parametrize(
-    "told", ["many", -1, -(2**62), 2**62, True, 0.5, None, [1], {"a": 1}], ids=repr
+    "told",
+    # No -1: the oldest pamqp cannot write a negative octet.
+    ["many", -200, -(2**62), 2**62, True, 0.5, None, [1], {"a": 1}],
+    ids=repr,
 )
 async def test_a_header_that_counts_nonsense_does_not_come_back_for_ever(
     broker: Broker, told: Any
