@@ -139,7 +139,14 @@ def command(url: str, *statements: str) -> None:
 _WAITING = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'"
 
 
-async def promote(exchange: MockProcess, directory: Path, tell: Tell, *, count: int) -> None:
+async def promote(
+    exchange: MockProcess,
+    directory: Path,
+    tell: Tell,
+    caplog: pytest.LogCaptureFixture,
+    *,
+    count: int,
+) -> None:
     with own_server() as primary, primary.standby() as standby:
         # It is never dropped: in the end nobody can write there.
         command(primary.url, "CREATE DATABASE tradegw")
@@ -186,23 +193,26 @@ async def promote(exchange: MockProcess, directory: Path, tell: Tell, *, count: 
             await load.placed(count)
 
         load = await trade_through(exchange, directory, store, outage, tell, "a standby promoted")
-        assert load.told["STORE_UNAVAILABLE"]
-        assert any("it was undone" in text for text in load.texts), load.texts
+        # The commit that was cut may have been that of the venue's reports: then nobody's call was in it, and
+        # those who call meanwhile hear that the account is being read anew. What it left was found out.
+        assert load.told
+        assert "COMMIT failed" in caplog.text
+        assert "that COMMIT is found" in caplog.text
 
 
 @pytest.mark.timeout(240)
 async def test_a_synchronous_standby_is_promoted_under_load(
-    exchange: MockProcess, tmp_path: Path, tell: Tell
+    exchange: MockProcess, tmp_path: Path, tell: Tell, caplog: pytest.LogCaptureFixture
 ) -> None:
-    await promote(exchange, tmp_path, tell, count=25)
+    await promote(exchange, tmp_path, tell, caplog, count=25)
 
 
 @pytest.mark.long
 @pytest.mark.timeout(1200)
 async def test_a_synchronous_standby_is_promoted_under_more_load(
-    exchange: MockProcess, tmp_path: Path, tell: Tell
+    exchange: MockProcess, tmp_path: Path, tell: Tell, caplog: pytest.LogCaptureFixture
 ) -> None:
-    await promote(exchange, tmp_path, tell, count=1500)
+    await promote(exchange, tmp_path, tell, caplog, count=1500)
 
 
 # --- a server is restarted, connections are cut ---------------------------------------------------
