@@ -1015,6 +1015,12 @@ def test_late_answer_of_a_replace_makes_no_order_smaller_than_its_fills() -> Non
         assert (ended.order_qty, ended.cum_qty, ended.leaves_qty) == (expected, D(4), D(0))
 
 
+def test_late_fill_beyond_a_closed_order_is_an_alarm_whatever_its_last_replace_asked() -> None:
+    order = after(replacing(live(), ReplaceTerms(order_qty=D(20))), a_report(ExecType.CANCELED))
+    _, events = apply(order, a_fill("t1", 12))
+    assert types(events) == ["TRADE", "OVERFILL"]
+
+
 def test_absence_forgets_the_replace_that_was_pending() -> None:
     """Should the order turn up after all, nothing is pending."""
     order = dataclasses.replace(STATES["pending replace"](), acknowledged=False)

@@ -176,7 +176,8 @@ def _may_be_raised(order: Order) -> bool:
     """Whether a pending replace may have raised the quantity at the venue already."""
     terms = order.pending_terms
     return (
-        terms is not None
+        order.is_open
+        and terms is not None
         and terms.order_qty is not None
         and order.order_qty is not None
         and terms.order_qty > order.order_qty
