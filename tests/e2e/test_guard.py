@@ -383,9 +383,12 @@ async def test_what_waits_outlives_the_gateway_and_comes_by_every_door(
 
             async def is_done() -> bool:
                 orders = await all_orders(gateway)
-                return not any(o.queued or o.in_doubt or o.pending for o in orders)
+                return not any(
+                    o.queued or o.in_doubt or o.pending or o.ord_status is OrdStatus.PENDING_NEW
+                    for o in orders
+                )
 
-            await until(is_done, 60, "what waited has been sent")
+            await until(is_done, 60, "what waited has been sent, and answered")
             for order_id in (held, OrderId(UUID(by_command["order_id"]))):
                 assert (await gateway.get_order(order_id)).ord_status is OrdStatus.NEW
             assert (await gateway.get_order(live.order_id)).ord_status is OrdStatus.CANCELED

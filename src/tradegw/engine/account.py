@@ -23,6 +23,7 @@ from tradegw.engine.guard import AccountGuard
 from tradegw.engine.intake import check_report, clean
 from tradegw.engine.limits import LimitBook, Limits
 from tradegw.engine.reset import lose_venue, was_lost
+from tradegw.engine.terms import Asked
 from tradegw.engine.unmatched import UNMATCHED_MAX, Unmatched
 from tradegw.engine.venue_names import Nonces, VenueNames
 from tradegw.errors import DuplicateClientOrderId, StoreError, StoreUnavailable, Unavailable
@@ -533,14 +534,18 @@ class Account:
         reports: Iterable[ExecutionReport],
         *,
         claim: Claim | None = None,
+        asked: Asked | None = None,
     ) -> Order:
         """Apply several reports of one order, stored together.
+
+        Args:
+            asked: How the order stood when the venue was asked, if these are its answer.
 
         Raises:
             ValueError: A report is unreadable or contradicts itself; nothing was changed.
         """
         stamped = [self.received(report) for report in reports]
-        return await self.apply_received(order_id, stamped, claim=claim)
+        return await self.apply_received(order_id, stamped, claim=claim, asked=asked)
 
     async def apply_received(
         self,
@@ -548,6 +553,7 @@ class Account:
         stamped: Sequence[ExecutionReport],
         *,
         claim: Claim | None = None,
+        asked: Asked | None = None,
     ) -> Order:
         """Do the same for reports that `received` has returned.
 
@@ -561,6 +567,8 @@ class Account:
         def change(order: Order) -> Outcome:
             events: tuple[OrderEvent, ...] = ()
             for report in stamped:
+                if asked is not None:
+                    report = asked.current(report, order, self.book.ref(order_id))
                 order, more = self._apply(order, report)
                 events += more
             for fill in self.unmatched.of(order):

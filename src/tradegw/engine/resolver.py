@@ -24,7 +24,7 @@ from tradegw.engine.absence import (
 from tradegw.engine.account import NS_PER_S, Account, AccountState
 from tradegw.engine.crash import CrashPoint, reach
 from tradegw.engine.inferring import infer
-from tradegw.engine.terms import TermsWatch
+from tradegw.engine.terms import Asked, TermsWatch
 from tradegw.errors import OutcomeUnknown, Unavailable
 from tradegw.model import (
     CommandKind,
@@ -144,7 +144,7 @@ class Resolver:
         order, ref = account.book.find(order_id), account.book.ref(order_id)
         if order is None or ref is None or not order.is_open:
             return
-        asked = ref
+        asked = Asked(order, ref)
         reach(CrashPoint.RESOLVER_ASKING)
         page = await within(
             venue.fetch(
@@ -156,26 +156,19 @@ class Resolver:
             )
         )
         # The stream and other commands went on meanwhile.
-        before = order
         order, ref = account.book.find(order_id), account.book.ref(order_id)
         if order is None or ref is None or not order.is_open:
             return
-        if ref.generation != asked.generation:
+        if ref.generation != asked.ref.generation:
             # What was asked about is no longer what stands for the order.
             return
         reports = [_about(ref, account.received(report), page.as_of) for report in page.items]
-        if order is before:
+        if order is asked.order:
             lag_s = venue.account.capabilities.visibility_lag_s
             reports = [self._terms.judge(order, r, page.as_of, lag_s=lag_s) for r in reports]
-        elif order.pending_terms is None:
-            # A replace may have been settled since the venue looked, so these terms may be the old ones.
-            reports = [
-                replace(report, price=None, trigger_price=None, order_qty=None)
-                for report in reports
-            ]
         reach(CrashPoint.RESOLVER_ANSWERED_UNJOURNALED)
         if reports:
-            await self._found(venue, order, ref, page.as_of, reports)
+            await self._found(venue, order, asked, page.as_of, reports)
         else:
             await self._not_found(venue, order, ref, page.as_of)
 
@@ -183,12 +176,12 @@ class Resolver:
         self,
         venue: AccountPlugins,
         order: Order,
-        ref: VenueOrderRef,
+        asked: Asked,
         as_of: VenueTime,
         reports: Sequence[ExecutionReport],
     ) -> None:
         account = self._account
-        order_id = order.order_id
+        order_id, ref = order.order_id, asked.ref
         account.observations.pop(order_id, None)
         if any(is_missing_fills(order, report) for report in reports):
             named = (report.venue_order_id for report in reports if report.venue_order_id)
@@ -196,7 +189,7 @@ class Resolver:
             if fills:
                 order = await account.apply_reports(order_id, fills)
             await self._infer(venue, order, reports)
-        order = await account.apply_reports(order_id, reports)
+        order = await account.apply_reports(order_id, reports, asked=asked)
         if not order.is_open:
             return
         if self._terms.awaits_look(order_id):
@@ -204,8 +197,11 @@ class Resolver:
             account.wake_resolver.set()
         elif not any(is_missing_fills(order, report) for report in reports):
             account.to_ask.discard(order_id)
-        # The venue holds the order open. A cancel or replace that it can no longer take did not happen.
-        if not self._is_command_over(ref, as_of, venue.account.capabilities):
+        # The venue holds the order open. A cancel or replace that it can no longer take did not happen; of one
+        # that was asked for since the venue looked, it says nothing.
+        if account.book.ref(order_id) is not ref or not self._is_command_over(
+            ref, as_of, venue.account.capabilities
+        ):
             return
         for doubt in order.in_doubt:
             refusal = _NEVER_HAPPENED.get(doubt.command)

@@ -9,14 +9,46 @@ first look was answered, so the second shows it. No clock of ours has a say.
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from tradegw.model import ExecType, ExecutionReport, Order, OrderId
+from tradegw.ports import VenueOrderRef
 from tradegw.venue import VenueTime
 
-__all__ = ["TermsWatch"]
+__all__ = ["Asked", "TermsWatch"]
 
 _NS_PER_S = 1_000_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """How an order stood when the venue was asked about it.
+
+    Attributes:
+        ref: Its incarnation at the venue: another object from the next command on.
+    """
+
+    order: Order
+    ref: VenueOrderRef
+
+    def current(
+        self, report: ExecutionReport, order: Order, ref: VenueOrderRef | None
+    ) -> ExecutionReport:
+        """Return what the venue said, without the terms if a replace may have made them old ones since.
+
+        Args:
+            order: As it stands when the answer is applied, which may be long after it came.
+            ref: Likewise.
+        """
+        if report.exec_type is not ExecType.ORDER_STATUS or (
+            ref is self.ref and _terms(order) == _terms(self.order)
+        ):
+            return report
+        return replace(report, price=None, trigger_price=None, order_qty=None, terms_final=False)
+
+
+def _terms(order: Order) -> tuple[object, ...]:
+    return order.order_qty, order.price, order.trigger_price, order.pending_terms
 
 
 class TermsWatch:

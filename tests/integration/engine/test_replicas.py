@@ -82,10 +82,12 @@ async def test_a_holder_without_a_door_is_a_holder(fleet: Fleet) -> None:
     async with asyncio.timeout(PATIENCE_S):
         while await fleet.lease("address"):  # noqa: ASYNC110  Nobody tells.
             await asyncio.sleep(0.01)
+    await two.rest()
     two.look()
     assert await two.keeper.address_of(PAPER) == ""
     assert await one.keeper.address_of(PAPER) == ""
     await fleet.stop(one)
+    await two.rest()
     two.look()
     await two.ready()
 
@@ -141,6 +143,7 @@ async def test_an_account_is_handed_over_at_a_shut_down(fleet: Fleet) -> None:
     order = await one.place()
     two = await fleet.start("two")
     await fleet.stop(one)
+    await two.rest()
     two.look()
     await two.ready()
     assert await fleet.lease("token") == 2
