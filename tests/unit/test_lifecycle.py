@@ -725,6 +725,37 @@ def test_overfill_is_alarmed_again_only_when_more_comes() -> None:
     assert order.cum_qty == D(13)
 
 
+@pytest.mark.parametrize("shown", [D(12), None])
+def test_an_order_that_is_complete_beyond_its_size_was_raised(shown: D | None) -> None:
+    """The answer of the replace that raised it is slower than the fill. No alarm: the venue was asked to."""
+    asked, _ = ask_replace(live(), ReplaceTerms(order_qty=D(12), price=D(99)), time_ns=6)
+    filled = a_fill("t1", 12, ord_status=OrdStatus.FILLED, cum_qty=D(12), order_qty=shown)
+    order, events = apply(asked, filled)
+    assert types(events) == ["TRADE", "REPLACED"]
+    assert (order.order_qty, order.cum_qty, order.ord_status) == (D(12), D(12), OrdStatus.FILLED)
+    assert order.price == D(99)
+    assert order.pending_terms is None
+
+
+def test_an_order_that_is_filled_beyond_what_was_asked_is_alarmed() -> None:
+    asked, _ = ask_replace(live(), ReplaceTerms(order_qty=D(12)), time_ns=6)
+    filled = a_fill("t1", 13, ord_status=OrdStatus.FILLED, cum_qty=D(13))
+    order, events = apply(asked, filled)
+    assert types(events) == ["TRADE", "FILLED", "OVERFILL"]
+    assert (order.order_qty, order.cum_qty) == (D(10), D(13))
+
+
+def test_the_late_answer_of_a_replace_explains_what_was_filled() -> None:
+    asked, _ = ask_replace(live(), ReplaceTerms(order_qty=D(12)), time_ns=6)
+    closed = after(asked, a_fill("t1", 6), a_report(ExecType.CANCELED))
+    filled = after(closed, a_fill("t2", 6))
+    assert (filled.ord_status, filled.order_qty) == (OrdStatus.FILLED, D(10))
+    answer = a_report(ExecType.REPLACED, command=CommandKind.REPLACE, order_qty=D(12))
+    order, events = apply(filled, answer)
+    assert types(events) == ["REPLACED"]
+    assert (order.order_qty, order.cum_qty) == (D(12), D(12))
+
+
 def test_acknowledged_order_cannot_be_absent() -> None:
     for kind in (EvidenceKind.ABSENT_AFTER_EXPIRY, EvidenceKind.NOT_SENT):
         with pytest.raises(ValueError, match="seen at the venue"):

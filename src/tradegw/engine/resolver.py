@@ -141,9 +141,23 @@ class Resolver:
             VenueError: The venue did not answer; nothing was learned.
         """
         account = self._account
+        # Who wants it asked again while the venue answers wants a later answer than this one.
+        is_wanted = order_id in account.to_ask
+        account.to_ask.discard(order_id)
+        is_known = False
+        try:
+            is_known = await self._ask(venue, order_id)
+        finally:
+            order = account.book.find(order_id)
+            if is_wanted and not is_known and order is not None and order.is_open:
+                account.to_ask.add(order_id)
+
+    async def _ask(self, venue: AccountPlugins, order_id: OrderId) -> bool:
+        """Do that. Returns whether it is known now how the order stands there."""
+        account = self._account
         order, ref = account.book.find(order_id), account.book.ref(order_id)
         if order is None or ref is None or not order.is_open:
-            return
+            return False
         asked = Asked(order, ref)
         reach(CrashPoint.RESOLVER_ASKING)
         page = await within(
@@ -158,19 +172,18 @@ class Resolver:
         # The stream and other commands went on meanwhile.
         order, ref = account.book.find(order_id), account.book.ref(order_id)
         if order is None or ref is None or not order.is_open:
-            return
+            return False
         if ref.generation != asked.ref.generation:
             # What was asked about is no longer what stands for the order.
-            return
+            return False
         reports = [_about(ref, account.received(report), page.as_of) for report in page.items]
         if order is asked.order:
             lag_s = venue.account.capabilities.visibility_lag_s
             reports = [self._terms.judge(order, r, page.as_of, lag_s=lag_s) for r in reports]
         reach(CrashPoint.RESOLVER_ANSWERED_UNJOURNALED)
         if reports:
-            await self._found(venue, order, asked, page.as_of, reports)
-        else:
-            await self._not_found(venue, order, ref, page.as_of)
+            return await self._found(venue, order, asked, page.as_of, reports)
+        return await self._not_found(venue, order, ref, page.as_of)
 
     async def _found(
         self,
@@ -179,7 +192,7 @@ class Resolver:
         asked: Asked,
         as_of: VenueTime,
         reports: Sequence[ExecutionReport],
-    ) -> None:
+    ) -> bool:
         account = self._account
         order_id, ref = order.order_id, asked.ref
         account.observations.pop(order_id, None)
@@ -191,18 +204,18 @@ class Resolver:
             await self._infer(venue, order, reports)
         order = await account.apply_reports(order_id, reports, asked=asked)
         if not order.is_open:
-            return
+            return True
+        is_known = not any(is_missing_fills(order, report) for report in reports)
         if self._terms.awaits_look(order_id):
+            is_known = False
             account.to_ask.add(order_id)
             account.wake_resolver.set()
-        elif not any(is_missing_fills(order, report) for report in reports):
-            account.to_ask.discard(order_id)
         # The venue holds the order open. A cancel or replace that it can no longer take did not happen; of one
         # that was asked for since the venue looked, it says nothing.
         if account.book.ref(order_id) is not ref or not self._is_command_over(
             ref, as_of, venue.account.capabilities
         ):
-            return
+            return is_known
         for doubt in order.in_doubt:
             refusal = _NEVER_HAPPENED.get(doubt.command)
             if refusal is not None:
@@ -220,6 +233,7 @@ class Resolver:
                         )
                     ],
                 )
+        return is_known
 
     async def _infer(
         self, venue: AccountPlugins, order: Order, reports: Sequence[ExecutionReport]
@@ -271,7 +285,7 @@ class Resolver:
         order: Order,
         ref: VenueOrderRef,
         as_of: VenueTime,
-    ) -> None:
+    ) -> bool:
         account = self._account
         capabilities = venue.account.capabilities
         if is_forgotten_at_expiry(ref, capabilities):
@@ -280,13 +294,12 @@ class Resolver:
                 account.to_ask.add(order.order_id)
                 account.wake_resolver.set()
         elif order.acknowledged or order.cum_qty:
-            await self._out_of_sight(order, as_of, capabilities)
-            return
+            return await self._out_of_sight(order, as_of, capabilities)
         fills, fills_as_of = await self._fetch_fills(venue, order, ref)
         news = [fill for fill in fills if fill.trade_id not in order.trade_ids]
         if news:
             await account.apply_reports(order.order_id, news)
-            return
+            return False
         identity = account.identities.get(order.order_id, account.identity)
         now = Observation(as_of=_older(as_of, fills_as_of), identity=account.identity)
         if account.is_identified and counts(
@@ -303,23 +316,24 @@ class Resolver:
             await account.apply_reports(order.order_id, [_absent(ref, seen)])
         else:
             await self._resend(order.order_id)
+        return False
 
     async def _out_of_sight(
         self, order: Order, as_of: VenueTime, capabilities: Capabilities
-    ) -> None:
+    ) -> bool:
         """Put an order in doubt that the venue held and does not find; beyond its lag, that is no delay."""
         account = self._account
         lag_ns = int(capabilities.visibility_lag_s * NS_PER_S)
         known_since_ns = order.updated_time_ns + account.venue_offset_ns
         if order.in_doubt or as_of.time_ns <= known_since_ns + lag_ns:
-            return
+            return False
         log.error(
             "ALARM order %s of %s was acknowledged, and the venue does not find it",
             order.order_id,
             account.account,
         )
         await account.lose_sight(order.order_id, "acknowledged, and the venue does not find it")
-        account.to_ask.discard(order.order_id)
+        return True
 
     async def _fetch_fills(
         self,

@@ -165,11 +165,7 @@ def _hear(steps: Changes, report: ExecutionReport) -> bool:
 
 
 def _is_overfilled(order: Order) -> bool:
-    return (
-        order.order_qty is not None
-        and order.cum_qty > order.order_qty
-        and not _may_be_raised(order)
-    )
+    return _is_beyond(order) and not _may_be_raised(order)
 
 
 def _may_be_raised(order: Order) -> bool:
@@ -296,8 +292,24 @@ def _trade(steps: Changes, report: ExecutionReport) -> None:
         and report.ord_status is OrdStatus.FILLED
         and not is_missing_fills(steps.order, report)
     ):
-        # Only the venue knows when a quote-sized order is complete.
-        _close(steps, report, OrdStatus.FILLED, EventType.FILLED)
+        if _fills_what_was_asked(steps.order, report):
+            _replaced(steps, report)
+        if steps.order.is_open:
+            # Only the venue knows when a quote-sized order is complete.
+            _close(steps, report, OrdStatus.FILLED, EventType.FILLED)
+
+
+def _fills_what_was_asked(order: Order, report: ExecutionReport) -> bool:
+    """Whether an order can only be complete under the terms of the replace that has no answer yet."""
+    terms = order.pending_terms
+    return terms is not None and (
+        _shows(report, terms)
+        or (_is_beyond(order) and terms.order_qty == order.cum_qty and _agrees(report, terms))
+    )
+
+
+def _is_beyond(order: Order) -> bool:
+    return order.order_qty is not None and order.cum_qty > order.order_qty
 
 
 def _take_back_inferred(
@@ -494,11 +506,12 @@ def _replaced_before_the_end(steps: Changes, report: ExecutionReport) -> None:
     order, terms = steps.order, steps.order.pending_terms
     assert terms is not None
     order_qty = report.order_qty or terms.order_qty or order.order_qty
-    if order_qty is None or order_qty < order.cum_qty:
+    is_filled = order.ord_status is OrdStatus.FILLED
+    if order_qty is None or order_qty < order.cum_qty or (is_filled and order_qty > order.cum_qty):
         order_qty = order.order_qty
     _hear(steps, report)
     steps.change(
-        order_qty=order_qty if order.ord_status is not OrdStatus.FILLED else order.order_qty,
+        order_qty=order_qty,
         price=report.price or terms.price or order.price,
         trigger_price=report.trigger_price or terms.trigger_price or order.trigger_price,
         pending_terms=None,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 from decimal import Decimal
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -23,7 +23,7 @@ from tradegw.model import (
     VenueClientOrderId,
 )
 from tradegw.testing import Fault, ScriptedPlugin, ScriptedVenue
-from tradegw.venue import ExpiryKind, FetchFills
+from tradegw.venue import ExpiryKind, FetchFills, Page
 
 NEW, CANCEL, REPLACE = CommandKind.NEW, CommandKind.CANCEL, CommandKind.REPLACE
 SILENT = [Fault.LOSE_ANSWER, Fault.HANG, Fault.CRASH, Fault.EMPTY, Fault.GARBAGE]
@@ -670,6 +670,95 @@ async def test_a_late_word_of_an_earlier_replace_is_set_right_by_the_venue(bench
     assert (stood.leaves_qty, stood.ord_status) == (Decimal(2), OrdStatus.NEW)
     last = (await bench.gateway.list_order_events(order.order_id))[-1]
     assert "the venue showed these terms at" in last.text
+
+
+class SlowFills(ScriptedVenue):
+    """Answers queries for fills as they stood when it was asked, once it is let."""
+
+    asked: ClassVar[asyncio.Event]
+    """Set once it was asked for the fills of one order."""
+    let: ClassVar[asyncio.Event]
+
+    async def fetch(self, query: Any) -> Page[Any]:
+        page = await super().fetch(query)
+        if isinstance(query, FetchFills):
+            if query.venue_order_id is not None:
+                self.asked.set()
+            await self.let.wait()
+        return page
+
+
+async def start_with_slow_fills(bench: Bench) -> None:
+    SlowFills.asked, SlowFills.let = asyncio.Event(), asyncio.Event()
+    SlowFills.let.set()
+    bench.plugin._make_venue = lambda exchange, can: SlowFills(exchange, capabilities=can)
+    await bench.start()
+
+
+async def look_at(bench: Bench, order: Order) -> None:
+    """Begin a look at an order, of which the stream has dropped a fill. It waits for the fills."""
+    SlowFills.asked.clear()
+    SlowFills.let.clear()
+    bench.exchange.drops = True
+    bench.exchange.fill(bench.exchange.placed(order.venue_client_order_id), "0.3")
+    bench.exchange.drops = False
+    account = bench.engine.account("paper")
+
+    def is_asked() -> bool:
+        # An earlier look may be under way.
+        account.to_ask.add(order.order_id)
+        account.wake_resolver.set()
+        return SlowFills.asked.is_set()
+
+    await bench.clock.until(is_asked)
+    account.to_ask.discard(order.order_id)
+
+
+async def test_a_look_from_before_a_replace_takes_nothing_back(bench: Bench) -> None:
+    await start_with_slow_fills(bench)
+    order = await bench.place()
+    await look_at(bench, order)
+    await bench.gateway.replace_order(order.order_id, price="101")
+    SlowFills.let.set()
+    stood = await bench.order_when(order.order_id, lambda o: o.cum_qty)
+    await bench.clock.until(lambda: order.order_id not in bench.engine.account("paper").to_ask)
+    stood = await bench.stored(order)
+    assert (stood.price, stood.cum_qty) == (Decimal(101), Decimal("0.3"))
+    assert (await bench.events(order)).count("REPLACED") == 1
+
+
+async def test_who_wants_to_know_during_a_look_gets_another(bench: Bench) -> None:
+    await start_with_slow_fills(bench)
+    order = await bench.place()
+    await look_at(bench, order)
+    bench.exchange.drops = True
+    bench.exchange.cancel(bench.exchange.placed(order.venue_client_order_id))
+    bench.engine.account("paper").to_ask.add(order.order_id)
+    SlowFills.let.set()
+    # Within the resolver's own waits, long before the account is compared with its venue again.
+    await bench.order_when(order.order_id, lambda o: o.cum_qty)
+    began_ns = bench.clock.time_ns()
+    closed = await bench.order_when(order.order_id, lambda o: not o.is_open)
+    assert closed.ord_status is OrdStatus.CANCELED
+    assert bench.clock.time_ns() - began_ns < 5e9
+
+
+async def test_a_look_from_before_a_command_does_not_say_what_became_of_it(bench: Bench) -> None:
+    await start_with_slow_fills(bench)
+    order = await bench.place()
+    await bench.gateway.replace_order(order.order_id, price="101")
+    # What may still become of that replace is long decided.
+    await bench.turn(30)
+    await look_at(bench, order)
+    bench.exchange.script(REPLACE, Fault.LOSE_ANSWER)
+    bench.exchange.drops = True
+    asking = asyncio.create_task(bench.gateway.replace_order(order.order_id, price="102"))
+    await bench.clock.until(asking.done)
+    SlowFills.let.set()
+    await bench.order_when(order.order_id, lambda o: o.cum_qty)
+    stood = await bench.order_when(order.order_id, lambda o: not o.in_doubt)
+    assert stood.price == Decimal(102)
+    assert "REPLACE_REJECTED" not in await bench.events(order)
 
 
 async def test_a_cancel_overtakes_a_replace(bench: Bench) -> None:
