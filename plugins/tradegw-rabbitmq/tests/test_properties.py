@@ -262,6 +262,7 @@ async def test_tls_by_a_known_authority(
     ],
 )
 # A handshake that is refused leaves its half-open stream to the collector.
+@pytest.mark.filterwarnings("ignore:.*StreamWriter.__del__:pytest.PytestUnraisableExceptionWarning")
 async def test_tls_that_cannot_be_verified_gets_nothing(
     broker: Broker,
     tls: Proxy,
@@ -279,11 +280,11 @@ async def test_tls_that_cannot_be_verified_gets_nothing(
         # The order path does not hang on it.
         assert (await buy(gateway)).ord_status is tradegw.OrdStatus.FILLED
 
-        async def why() -> str:
-            return str(gateway.list_outboxes()[0].why)  # type: ignore[attr-defined]
+        async def says_why() -> bool:
+            # On a busy machine the first handshakes may be too slow to fail.
+            return "CERTIFICATE_VERIFY_FAILED" in gateway.list_outboxes()[0].why  # type: ignore[attr-defined]
 
-        await until(why, 20, "the sink says why")
-        assert "CERTIFICATE_VERIFY_FAILED" in await why()
+        await until(says_why, 60, "the sink says why")
         assert len((await gateway.list_orders()).items) == 1
         assert await queue.get(fail=False) is None
     assert "CERTIFICATE_VERIFY_FAILED" in caplog.text
