@@ -19,6 +19,7 @@ from decimal import Decimal
 from pathlib import Path
 from subprocess import CompletedProcess
 
+import psycopg
 import pytest
 from tradegw_mock.testing import MockProcess
 
@@ -120,6 +121,22 @@ SOME = [
 def test_every_point_is_hit_here() -> None:
     hit = {*IN_FLOW, *AT_START, *IN_OUTAGE, *AT_END, *OVER_STRANGERS, *OVER_COUNTS, *IN_SINKS}
     assert hit == set(CrashPoint)
+
+
+@pytest.fixture(
+    params=[
+        "sqlite",
+        pytest.param("postgres18", marks=pytest.mark.long),
+        pytest.param("postgres15", marks=pytest.mark.long),
+    ]
+)
+def store(
+    request: pytest.FixtureRequest, postgres_store: Callable[[str], str], tmp_path: Path
+) -> str:
+    """The URL of an empty store."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/tradegw.db"
+    return postgres_store(request.param)
 
 
 class Restless(Story):
@@ -276,20 +293,23 @@ async def kill_bot(
 
 
 @pytest.mark.timeout(900)
-async def test_a_gateway_dies_over_orders_of_others(tmp_path: Path, tell: Tell) -> None:
+async def test_a_gateway_dies_over_orders_of_others(tmp_path: Path, tell: Tell, store: str) -> None:
     """Another gateway trades on the same account. Each of its orders and fills enters the record once."""
     with MockProcess(
         store=tmp_path / "exchange.db", liquidity="none", accounts=["paper", "another"]
     ) as exchange:
-        await die_over_strangers(exchange, tmp_path, tell)
+        await die_over_strangers(exchange, tmp_path, tell, store)
 
 
-async def die_over_strangers(exchange: MockProcess, directory: Path, tell: Tell) -> None:
+async def die_over_strangers(
+    exchange: MockProcess, directory: Path, tell: Tell, store: str
+) -> None:
     for name in ("ours", "theirs"):
         (directory / name).mkdir()
     accounts = {"paper": {"venue": "mock"}, "another": {"venue": "mock"}}
-    config = write_config(directory / "ours", {"mock": exchange.url}, {"paper": accounts["paper"]})
-    theirs = write_config(directory / "theirs", {"mock": exchange.url}, accounts)
+    venues = {"mock": exchange.url}
+    config = write_config(directory / "ours", venues, {"paper": accounts["paper"]}, store=store)
+    theirs = write_config(directory / "theirs", venues, accounts)
     terms = {"symbol": "ETH/USDT", "ord_type": "limit", "order_qty": "0.01"}
     hits: Counter[str] = Counter()
 
@@ -343,14 +363,14 @@ async def die_over_strangers(exchange: MockProcess, directory: Path, tell: Tell)
         whole = await bid("1002")
         assert whole.ord_status is OrdStatus.PARTIALLY_FILLED
         await other.cancel_order(whole.order_id)
-        strangers, mark_ns = read_so_far(config)
+        strangers, mark_ns = read_so_far(store)
         await die(CrashPoint.FILLS_READ_UNJOURNALED)
-        assert read_so_far(config) == (strangers, mark_ns)
+        assert read_so_far(store) == (strangers, mark_ns)
         await die(CrashPoint.FILLS_JOURNALED_UNMARKED)
-        assert read_so_far(config) == (strangers + 1, mark_ns)
+        assert read_so_far(store) == (strangers + 1, mark_ns)
         await die(CrashPoint.MARKED)
-        assert read_so_far(config)[0] == strangers + 1
-        assert read_so_far(config)[1] > mark_ns
+        assert read_so_far(store)[0] == strangers + 1
+        assert read_so_far(store)[1] > mark_ns
 
     with serving(directory / "ours", config=config) as served:
         async with tradegw.connect(served.grpc) as gateway:
@@ -379,20 +399,30 @@ async def die_over_strangers(exchange: MockProcess, directory: Path, tell: Tell)
     tell(f"over orders of others: killed at {dict(hits)}")
 
 
-def read_so_far(config: Path) -> tuple[int, int]:
+def read_so_far(store: str) -> tuple[int, int]:
     """Return how many fills came before their orders were known, and the watermark of the one symbol."""
-    with closing(sqlite3.connect(config.with_name("tradegw.db"))) as db:
-        ((fills,),) = db.execute("SELECT count(*) FROM unmatched_fill")
-        ((read_until_ns,),) = db.execute("SELECT read_until_ns FROM watermark")
+    statement = (
+        "SELECT (SELECT count(*) FROM unmatched_fill), (SELECT read_until_ns FROM watermark)"
+    )
+    if store.startswith("sqlite"):
+        with closing(sqlite3.connect(store.removeprefix("sqlite:///"))) as db:
+            ((fills, read_until_ns),) = db.execute(statement)
+    else:
+        with psycopg.connect(store) as postgres:
+            ((fills, read_until_ns),) = postgres.execute(statement)
     return fills, read_until_ns
 
 
 @pytest.mark.timeout(900)
 async def test_a_bot_dies_over_a_fill_that_its_venue_only_counts(
-    exchange: MockProcess, tmp_path: Path, tell: Tell
+    exchange: MockProcess, tmp_path: Path, tell: Tell, store: str
 ) -> None:
     config = write_config(
-        tmp_path, {"mock": exchange.url}, {"paper": {"venue": "mock"}}, plugin="counting"
+        tmp_path,
+        {"mock": exchange.url},
+        {"paper": {"venue": "mock"}},
+        plugin="counting",
+        store=store,
     )
     hits: Counter[str] = Counter()
     for point in OVER_COUNTS:
