@@ -97,7 +97,8 @@ PLANS: Mapping[FaultKind, Plan] = {
         Counts.LISTED, {"lag_s": LAG_S, "times": 0}, of_command=False, lingers=True
     ),
     FaultKind.HISTORY_LAGS: Plan(
-        keys={"lag_s": LAG_S},
+        # Until every order was asked about, and the fills of all are read at last.
+        keys={"lag_s": 3 * LAG_S},
         of_command=False,
         more={CANCEL: LATE_FILLS},
         trades=True,
