@@ -70,7 +70,8 @@ LATE_FILLS = {"kind": "FILL_AFTER_CANCEL", "times": 0, "delay_s": 0.01}
 LATE_S = 1.0
 """Later than `TIMEOUT_S`: the gateway has given up by then."""
 TIMEOUT_S = 0.5
-LAG_S = 2.0
+LAG_S = 5.0
+"""Longer than a reconciliation takes to come to what lags, with some hundred open orders."""
 
 PLANS: Mapping[FaultKind, Plan] = {
     FaultKind.REQUEST_LOST: Plan(),
@@ -97,8 +98,7 @@ PLANS: Mapping[FaultKind, Plan] = {
         Counts.LISTED, {"lag_s": LAG_S, "times": 0}, of_command=False, lingers=True
     ),
     FaultKind.HISTORY_LAGS: Plan(
-        # Until every order was asked about, and the fills of all are read at last.
-        keys={"lag_s": 3 * LAG_S},
+        keys={"lag_s": LAG_S},
         of_command=False,
         more={CANCEL: LATE_FILLS},
         trades=True,
