@@ -17,8 +17,9 @@ from tradegw.engine.routing import Route
 from tradegw.engine.venue_ids import gateway_tag
 from tradegw.gateway.clock import SystemClock
 from tradegw.gateway.following import Follower
-from tradegw.gateway.forwarding import ForwardingGateway, Peers
+from tradegw.gateway.forwarding import ForwardingGateway
 from tradegw.gateway.metrics import Metrics
+from tradegw.gateway.peers import Peers
 from tradegw.model import AccountId, AccountName
 from tradegw.plugins import load_plugins
 from tradegw.ports import AccountRecord, LeaseHolder

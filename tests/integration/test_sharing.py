@@ -20,9 +20,9 @@ from tradegw.errors import (
     NotFound,
     Unavailable,
 )
-from tradegw.gateway import forwarding, local
+from tradegw.gateway import asker, local, peers
 from tradegw.gateway.api import Gateway
-from tradegw.gateway.forwarding import Peers
+from tradegw.gateway.peers import Peers
 from tradegw.model import AccountName, CommandKind, Order, OrderId, OrdStatus, Side
 from tradegw.testing import Fault
 from tradegw.trading.v1 import trading_gateway_pb2 as pb
@@ -195,7 +195,7 @@ async def test_a_holder_that_dies_with_the_answer_leaves_a_key_that_finds_it(
     desk: Desk, two: tuple[Replica, Replica], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The forwarded request is carried out, and its answer never comes: the account moves on."""
-    monkeypatch.setattr(forwarding, "_LOOK_AGAIN_S", 0.05)
+    monkeypatch.setattr(asker, "_LOOK_AGAIN_S", 0.05)
     _, other = two
     desk.exchanges["a"].script(CommandKind.NEW, Fault.HANG)
     placing = asyncio.create_task(other.gateway.place_order(**limit("a", idempotency_key="k")))
@@ -400,19 +400,19 @@ async def test_states_of_accounts_come_from_their_holders(two: tuple[Replica, Re
 
 
 async def test_connections_are_kept_and_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(forwarding, "PEERS_MAX", 2)
+    monkeypatch.setattr(peers, "PEERS_MAX", 2)
     made: list[str] = []
-    peers = Peers(lambda address: made.append(address) or Peer(address))  # type: ignore[func-returns-value]
-    async with peers.use("h:1") as first, peers.use("h:2"), peers.use("h:3"):
-        async with peers.use("h:1") as again:
+    pool = Peers(lambda address: made.append(address) or Peer(address))  # type: ignore[func-returns-value]
+    async with pool.use("h:1") as first, pool.use("h:2"), pool.use("h:3"):
+        async with pool.use("h:1") as again:
             assert again is first
-    async with peers.use("h:1") as kept:
+    async with pool.use("h:1") as kept:
         assert kept is first
     assert made == ["h:1", "h:2", "h:3"]
-    async with peers.use("h:3"):
+    async with pool.use("h:3"):
         pass
     assert made == ["h:1", "h:2", "h:3", "h:3"], "the first that nobody used was let go"
-    await peers.close()
+    await pool.close()
 
 
 async def test_a_session_forgets_what_is_closed_elsewhere(

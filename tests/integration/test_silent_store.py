@@ -11,7 +11,7 @@ import pytest
 
 from tests.postgres_proxy import proxy_to
 from tradegw.errors import TradegwError, Unavailable
-from tradegw.gateway import keeper
+from tradegw.gateway import keeper, serving
 from tradegw.gateway.clock import SystemClock
 from tradegw.gateway.config import load_config
 from tradegw.gateway.open import RunningGateway, open_gateway, run_gateway, wait_ready
@@ -82,7 +82,8 @@ async def test_a_gateway_ends_though_its_store_never_answers(
     *,
     is_shared: bool,
 ) -> None:
-    monkeypatch.setattr(keeper, "CLOSE_WITHIN_S", 0.5)
+    monkeypatch.setattr(keeper, "END_WITHIN_S", 0.5)
+    monkeypatch.setattr(serving, "GIVE_BACK_WITHIN_S", 0.5)
     monkeypatch.setattr(postgres, "CLOSE_WITHIN_S", 1.0)
     url = postgres_store("postgres18")
     exchange = ScriptedExchange(SystemClock())

@@ -22,10 +22,12 @@ from tradegw.gateway.api import Gateway
 from tradegw.gateway.clock import SystemClock, boottime_ns
 from tradegw.gateway.config import Config, decode_plugin_config, load_config
 from tradegw.gateway.following import Follower
-from tradegw.gateway.forwarding import ForwardingGateway, Peers
-from tradegw.gateway.keeper import Keeper, LeaseTerms
+from tradegw.gateway.forwarding import ForwardingGateway
+from tradegw.gateway.held_leases import LeaseTerms
+from tradegw.gateway.keeper import Keeper
 from tradegw.gateway.local import LocalGateway
 from tradegw.gateway.metrics import Metrics
+from tradegw.gateway.peers import Peers
 from tradegw.gateway.process import is_gone, this_process
 from tradegw.gateway.replicas import Replicas
 from tradegw.gateway.secrets import SameSecrets

@@ -20,7 +20,8 @@ from tradegw.engine.limits import Limits
 from tradegw.engine.members import AccountPlan
 from tradegw.engine.routing import Route
 from tradegw.engine.venue_ids import gateway_tag
-from tradegw.gateway.keeper import Keeper, LeaseTerms
+from tradegw.gateway.held_leases import LeaseTerms
+from tradegw.gateway.keeper import Keeper
 from tradegw.gateway.local import LocalGateway
 from tradegw.gateway.metrics import Metrics
 from tradegw.model import AccountName, ExecutionReport, Order

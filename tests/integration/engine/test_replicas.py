@@ -19,7 +19,7 @@ from tradegw.errors import (
     StoreUnavailable,
     Unavailable,
 )
-from tradegw.gateway import keeper, lease_table
+from tradegw.gateway import lease_table, serving
 from tradegw.gateway.config import load_config
 from tradegw.gateway.leases import LeaseState, list_leases, release_lease
 from tradegw.model import (
@@ -213,12 +213,12 @@ async def test_the_first_round_ends_when_what_is_ours_to_take_was_tried(
         patch.setattr(Account, "load", slow)
         one = await fleet.start("one")
         opened = asyncio.create_task(one.keeper.opened())
-        await fleet.until(lambda: len(one.keeper._leases) == 1)
+        await fleet.until(lambda: len(one.keeper._held) == 1)
         assert not opened.done(), "there is another one, which is left to others for a moment"
         for _ in range(3):
             one.look()
             await one.rest()
-        await fleet.until(lambda: len(one.keeper._leases) == 2)
+        await fleet.until(lambda: len(one.keeper._held) == 2)
         assert not opened.done(), "they are being opened"
         may_load.set()
         async with asyncio.timeout(PATIENCE_S):
@@ -226,7 +226,7 @@ async def test_the_first_round_ends_when_what_is_ours_to_take_was_tried(
     assert one.held == {"b"}
     # What another gateway holds is not waited for.
     two = await fleet.start("two")
-    one.keeper._free_until_ns.clear()
+    one.keeper._look_out._free_until_ns.clear()
     two.look()
     async with asyncio.timeout(PATIENCE_S):
         await two.keeper.opened()
@@ -237,12 +237,12 @@ async def test_what_cannot_be_given_back_keeps_nothing_else(
 ) -> None:
     fleet.accounts = ["a", "b"]
     one = await fleet.start("one")
-    await fleet.until(lambda: len(one.keeper._leases) == 1)
+    await fleet.until(lambda: len(one.keeper._held) == 1)
     for _ in range(3):
         one.look()
         await one.rest()
     await fleet.until(lambda: one.held == {"a", "b"})
-    stuck = one.keeper._leases[AccountName("a")].account_id
+    (stuck,) = (lease.account_id for lease in one.keeper._held if lease.name == "a")
     fence = PostgresStore.fence
 
     async def hang(store: PostgresStore, account_id: AccountId, token: int | None) -> None:
@@ -251,11 +251,11 @@ async def test_what_cannot_be_given_back_keeps_nothing_else(
         await fence(store, account_id, token)
 
     with monkeypatch.context() as patch:
-        patch.setattr(keeper, "CLOSE_WITHIN_S", 0.3)
+        patch.setattr(serving, "GIVE_BACK_WITHIN_S", 0.3)
         patch.setattr(PostgresStore, "fence", hang)
         await fleet.stop(one)
     two = await fleet.start("two")
-    rows = {row.account_id: row for row in await two.keeper._looking.list([stuck])}
+    rows = {row.account_id: row for row in await two.keeper._table._leases.list([stuck])}
     assert rows[stuck].by.holder == "one", "nobody knows what was written last"
     await fleet.until(lambda: len(two.held) == 1)
     assert two.held == {"b"}
@@ -273,11 +273,11 @@ async def test_a_release_that_fails_or_hangs_keeps_nobody_from_closing(
         await asyncio.Event().wait()
 
     with monkeypatch.context() as patch:
-        patch.setattr(keeper, "CLOSE_WITHIN_S", 0.05)
+        patch.setattr(serving, "GIVE_BACK_WITHIN_S", 0.05)
         patch.setattr(PostgresLeases, "release", release)
         async with asyncio.timeout(PATIENCE_S):
             await fleet.stop(one)
-    connections = (one.keeper._renewing, one.keeper._taking, one.keeper._looking)
+    connections = one.keeper._connections
     assert [getattr(one, "_connection", "?") for one in connections] == [None] * 3
     assert await fleet.lease("holder") == "one", "it expires"
 
@@ -347,12 +347,12 @@ async def test_a_lease_that_cannot_be_renewed_in_time_is_given_up_and_taken_anew
         raise StoreUnavailable("the store is away")
 
     with monkeypatch.context() as patch:
-        patch.setattr(one.keeper._renewing, "renew", away)
-        patch.setattr(one.keeper._looking, "list", away)
+        patch.setattr(one.keeper._renewer._leases, "renew", away)
+        patch.setattr(one.keeper._table._leases, "list", away)
         one.gate.clear()
         waiting = asyncio.create_task(one.place(idempotency_key="k"))
         await fleet.until(lambda: one.at_gate == 1)
-        await one.clock.until(lambda: not one.keeper._leases, patience_s=PATIENCE_S)
+        await one.clock.until(lambda: not one.keeper._held, patience_s=PATIENCE_S)
         # Whoever waited for an answer waits no more: nobody here knows what becomes of it.
         order = (await asyncio.gather(waiting, return_exceptions=True))[0]
         assert isinstance(order, Unavailable) or (isinstance(order, Order) and order.in_doubt)
@@ -379,7 +379,7 @@ async def test_a_holder_that_lost_its_lease_ceases_without_a_further_send(fleet:
         await one.place(idempotency_key="late")
     assert len(fleet.exchange.requests) == sent, "what cannot be stored is not sent"
     # That it could not be stored is reason enough to look, long before a renewal is due.
-    await fleet.until(lambda: not one.keeper._leases)
+    await fleet.until(lambda: not one.keeper._held)
     assert (one.held, one.keeper.lost) == (set(), 1)
     assert await one.keeper.address_of(PAPER) == "two:50051"
     assert await fleet.lease("holder") == "two", "what is another's is not given back"
@@ -549,5 +549,5 @@ async def test_a_halt_that_one_was_asked_for_stops_all(fleet: Fleet) -> None:
 
 
 def _left_ns(replica: Replica) -> int:
-    (lease,) = replica.keeper._leases.values()
+    (lease,) = replica.keeper._held
     return lease.tenure.left_ns
