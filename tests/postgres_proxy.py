@@ -33,6 +33,7 @@ class Proxy:
         commits: How many were passed on.
         speaks: Cleared, it takes connections and bytes, as the kernel of a stopped server does, and passes
             nothing on until it is set again.
+        falls_silent_at: Bytes from a client at which it ceases to speak; None for none.
         swallowed: Set once it has taken something in silence.
     """
 
@@ -47,6 +48,7 @@ class Proxy:
         self.commits = 0
         self.speaks = asyncio.Event()
         self.speaks.set()
+        self.falls_silent_at: bytes | None = None
         self.swallowed = asyncio.Event()
         self.late = asyncio.Event()
         self.was_cut = asyncio.Event()
@@ -70,7 +72,7 @@ class Proxy:
         try:
             with suppress(ConnectionError):
                 while piece := await reader.read(65_536):
-                    await self._may_speak()
+                    await self._may_speak(piece)
                     if _COMMIT in piece:
                         cut, self.next_cut = self.next_cut, None
                         if cut is not None:
@@ -112,7 +114,10 @@ class Proxy:
         writer.transport.abort()
         self.was_cut.set()
 
-    async def _may_speak(self) -> None:
+    async def _may_speak(self, piece: bytes = b"") -> None:
+        if self.falls_silent_at is not None and self.falls_silent_at in piece:
+            self.falls_silent_at = None
+            self.speaks.clear()
         if not self.speaks.is_set():
             self.swallowed.set()
             await self.speaks.wait()

@@ -87,7 +87,7 @@ async def test_a_gateway_ends_though_its_store_never_answers(
     monkeypatch.setattr(postgres, "CLOSE_WITHIN_S", 1.0)
     url = postgres_store("postgres18")
     exchange = ScriptedExchange(SystemClock())
-    new = a_new_order(account="paper", idempotency_key="k")
+    new = a_new_order(account="paper", idempotency_key="of-the-intent")
     loop = asyncio.get_running_loop()
     before = asyncio.all_tasks()
     async with proxy_to(url) as proxy:
@@ -101,9 +101,11 @@ async def test_a_gateway_ends_though_its_store_never_answers(
                     placing = asyncio.create_task(running.gateway.place_order(new))
                     while not exchange.orders:  # noqa: ASYNC110  Nobody tells.
                         await asyncio.sleep(0.01)
-                proxy.speaks.clear()
                 if stands == "intent":
+                    proxy.falls_silent_at = b"of-the-intent"
                     placing = asyncio.create_task(running.gateway.place_order(new))
+                else:
+                    proxy.speaks.clear()
                 if stands != "answer":
                     await proxy.swallowed.wait()
                 began = loop.time()
@@ -128,4 +130,4 @@ async def test_a_gateway_ends_though_its_store_never_answers(
         async with running_on(url, exchange, is_shared=is_shared) as running:
             order = await until_placed(running, new)
     assert len(exchange.orders) == 1
-    assert order.idempotency_key == "k"
+    assert order.idempotency_key == "of-the-intent"

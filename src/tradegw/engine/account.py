@@ -566,9 +566,9 @@ class Account:
 
         def change(order: Order) -> Outcome:
             events: tuple[OrderEvent, ...] = ()
-            for report in stamped:
-                if asked is not None:
-                    report = asked.current(report, order, self.book.ref(order_id))
+            for told in stamped:
+                ref = self.book.ref(order_id)
+                report = told if asked is None else asked.current(told, order, ref)
                 order, more = self._apply(order, report)
                 events += more
             for fill in self.unmatched.of(order):

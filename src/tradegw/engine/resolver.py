@@ -210,8 +210,8 @@ class Resolver:
             is_known = False
             account.to_ask.add(order_id)
             account.wake_resolver.set()
-        # The venue holds the order open. A cancel or replace that it can no longer take did not happen; of one
-        # that was asked for since the venue looked, it says nothing.
+        # The venue holds the order open. A cancel or replace that it can no longer take did not happen; of
+        # one that was asked for since the venue looked, it says nothing.
         if account.book.ref(order_id) is not ref or not self._is_command_over(
             ref, as_of, venue.account.capabilities
         ):
