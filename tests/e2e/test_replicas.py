@@ -116,7 +116,8 @@ async def test_twenty_of_each_among_three(replicas: Fleet, tell: Tell) -> None:
     await holding(standby)
     while min(stops["JOURNALED_UNSENT"], stops["SENT_UNANSWERED"], kills) < rounds:
         point = ("JOURNALED_UNSENT", "SENT_UNANSWERED")[kills % 2]
-        sleeper = await replicas.start("sleeper", stop_at=f"{point}:{30 + kills}")
+        # Not among the orders that are placed while the other one dies.
+        sleeper = await replicas.start("sleeper", stop_at=f"{point}:{80 + kills}")
         # Whoever holds the accounts dies, so that the sleeper gets them, as the only one that is there.
         await kill(replicas, standby, [sleeper])
         kills += 1
