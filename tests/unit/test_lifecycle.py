@@ -737,6 +737,34 @@ def test_an_order_that_is_complete_beyond_its_size_was_raised(shown: D | None) -
     assert order.pending_terms is None
 
 
+def test_a_query_tells_that_an_order_was_raised_and_is_complete() -> None:
+    """Venues whose orders show no size."""
+    asked, _ = ask_replace(live(), ReplaceTerms(order_qty=D(12)), time_ns=6)
+    filled = after(asked, a_fill("t1", 12))
+    order, events = apply(filled, a_status(OrdStatus.FILLED, cum_qty=D(12)))
+    assert types(events) == ["REPLACED"]
+    assert (order.order_qty, order.ord_status) == (D(12), OrdStatus.FILLED)
+
+
+def test_an_order_that_is_complete_below_its_size_was_lowered() -> None:
+    asked, _ = ask_replace(live(), ReplaceTerms(order_qty=D(5)), time_ns=6)
+    order, events = apply(asked, a_fill("t1", 5, ord_status=OrdStatus.FILLED, cum_qty=D(5)))
+    assert types(events) == ["TRADE", "REPLACED"]
+    assert (order.order_qty, order.cum_qty, order.ord_status) == (D(5), D(5), OrdStatus.FILLED)
+
+
+def test_a_query_tells_under_which_terms_an_order_ended() -> None:
+    """Its fills were applied first, and have closed the order."""
+    asked, _ = ask_replace(live(), ReplaceTerms(price=D(101)), time_ns=6)
+    filled = after(asked, a_fill("t1", 10, 101))
+    assert (filled.ord_status, filled.price) == (OrdStatus.FILLED, D(100))
+    told = a_status(OrdStatus.FILLED, cum_qty=D(10), order_qty=D(10), price=D(101))
+    order, events = apply(filled, told)
+    assert [(e.event_type, e.late) for e in events] == [(EventType.REPLACED, True)]
+    assert (order.price, order.pending_terms) == (D(101), None)
+    assert apply(filled, dataclasses.replace(told, price=D(100))) == (filled, ())
+
+
 def test_an_order_that_is_filled_beyond_what_was_asked_is_alarmed() -> None:
     asked, _ = ask_replace(live(), ReplaceTerms(order_qty=D(12)), time_ns=6)
     filled = a_fill("t1", 13, ord_status=OrdStatus.FILLED, cum_qty=D(13))

@@ -8,9 +8,17 @@ from decimal import Decimal
 import pytest
 
 from tests.unit.test_lifecycle import a_status, doubting, live, part
-from tradegw.engine.terms import TermsWatch
-from tradegw.model import CommandKind, Order, OrdStatus, ReplaceTerms
+from tradegw.engine.terms import Asked, TermsWatch
+from tradegw.model import (
+    CommandKind,
+    ExecutionReport,
+    Order,
+    OrdStatus,
+    ReplaceTerms,
+    VenueClientOrderId,
+)
 from tradegw.model.lifecycle import ask_cancel, ask_replace
+from tradegw.ports import VenueOrderRef
 from tradegw.venue import VenueTime
 
 SMALLER = a_status(OrdStatus.NEW, order_qty=Decimal(6))
@@ -67,3 +75,69 @@ def test_a_look_that_finds_our_terms_begins_anew() -> None:
 )
 def test_nothing_to_settle(order: Order) -> None:
     assert looks(TermsWatch(), order, 5, 7) == [False, False]
+
+
+REF = VenueOrderRef(
+    order_id=live().order_id,
+    generation=0,
+    venue_client_order_id=VenueClientOrderId("c1"),
+)
+ASKED = Asked(live(), REF)
+OTHER = a_status(OrdStatus.NEW, order_qty=Decimal(12), price=Decimal(99))
+NO_TERMS = replace(OTHER, order_qty=None, price=None)
+CANCELLING, _ = ask_cancel(live(), time_ns=6)
+REPLACING, _ = ask_replace(live(), ReplaceTerms(price=Decimal(101)), time_ns=6)
+
+
+@pytest.mark.parametrize(
+    ("order", "ref", "report", "expected"),
+    [
+        pytest.param(live(), REF, OTHER, OTHER, id="nothing changed"),
+        pytest.param(part(), REF, OTHER, OTHER, id="but for fills"),
+        pytest.param(REPLACING, replace(REF), OTHER, NO_TERMS, id="a replace was begun"),
+        pytest.param(live(), replace(REF), OTHER, NO_TERMS, id="and answered, to the same terms"),
+        pytest.param(
+            replace(live(), price=Decimal(101)),
+            REF,
+            OTHER,
+            NO_TERMS,
+            id="an earlier one was answered",
+        ),
+        pytest.param(CANCELLING, replace(REF), OTHER, OTHER, id="a cancel was begun"),
+        pytest.param(
+            REPLACING,
+            replace(REF),
+            ended := a_status(OrdStatus.CANCELED, price=Decimal(99)),
+            ended,
+            id="what has ended does not change",
+        ),
+        pytest.param(
+            REPLACING,
+            replace(REF, generation=1),
+            ended,
+            None,
+            id="another incarnation stands for it",
+        ),
+        pytest.param(
+            live(),
+            REF,
+            a_status(OrdStatus.PENDING_CANCEL),
+            a_status(OrdStatus.PENDING_CANCEL),
+            id="somebody cancels",
+        ),
+        pytest.param(
+            CANCELLING,
+            REF,
+            a_status(OrdStatus.PENDING_CANCEL),
+            None,
+            id="that cancel may be decided",
+        ),
+    ],
+)
+def test_what_is_true_still_of_an_answer(
+    order: Order,
+    ref: VenueOrderRef,
+    report: ExecutionReport,
+    expected: ExecutionReport | None,
+) -> None:
+    assert ASKED.current(report, order, ref) == expected

@@ -569,8 +569,9 @@ class Account:
             for told in stamped:
                 ref = self.book.ref(order_id)
                 report = told if asked is None else asked.current(told, order, ref)
-                order, more = self._apply(order, report)
-                events += more
+                if report is not None:
+                    order, more = self._apply(order, report)
+                    events += more
             for fill in self.unmatched.of(order):
                 order, more = self._attach(order, fill)
                 events += more

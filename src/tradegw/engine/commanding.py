@@ -76,12 +76,15 @@ class CommandingDesk(SendingDesk):
             self._commanding()
             order = self._open_order(order_id)
             permit = await account.guard.enter(Operation.CANCEL, order.symbol, Rank.CANCEL)
+            earlier = await self._find_key(claim)
+            if earlier is not None:
+                return earlier
             venue = self._commanding()
             order = self._open_order(order_id)
             request = self._translate_command(venue, Cancel(order=order), order)
             permit.charge(request.cost)
-            earlier = await self._ask(
-                order_id,
+            answered = await self._ask(
+                order,
                 CommandKind.CANCEL,
                 claim,
                 request,
@@ -92,8 +95,8 @@ class CommandingDesk(SendingDesk):
                     trace_id=REQUEST.get().trace_id,
                 ),
             )
-            if earlier is not None:
-                return earlier
+            if answered is not None:
+                return answered
             reach(CrashPoint.COMMAND_JOURNALED_UNSENT)
             return await self._send(order_id, CommandKind.CANCEL, request, permit)
         finally:
@@ -162,12 +165,17 @@ class CommandingDesk(SendingDesk):
         self, order_id: OrderId, terms: ReplaceTerms, claim: Claim, permit: Permit
     ) -> Order | KeyTaken:
         account = self._account
+        earlier = await self._find_key(claim)
+        if earlier is not None:
+            return earlier
+        # The look-up took a moment: the order may be another one now.
         venue = account.admit()
         order = self._open_order(order_id)
+        self._check_replaceable(order, venue, terms)
         request = self._translate_command(venue, Replace(order=order, terms=terms), order)
         permit.charge(request.cost)
-        earlier = await self._ask(
-            order_id,
+        answered = await self._ask(
+            order,
             CommandKind.REPLACE,
             claim,
             request,
@@ -179,10 +187,9 @@ class CommandingDesk(SendingDesk):
                 trace_id=REQUEST.get().trace_id,
             ),
             terms=terms,
-            check=lambda order: self._check_replaceable(order, venue, terms),
         )
-        if earlier is not None:
-            return earlier
+        if answered is not None:
+            return answered
         reach(CrashPoint.COMMAND_JOURNALED_UNSENT)
         return await self._send(order_id, CommandKind.REPLACE, request, permit)
 
@@ -198,26 +205,26 @@ class CommandingDesk(SendingDesk):
             )
         check_replace(order, terms)
 
+    async def _find_key(self, claim: Claim) -> KeyTaken | None:
+        earlier = await self._account.store.find_claim(claim.scope, claim.idempotency_key)
+        return None if earlier is None else KeyTaken(claim=earlier)
+
     async def _ask(
         self,
-        order_id: OrderId,
+        order: Order,
         command: CommandKind,
         claim: Claim,
         request: VenueRequest,
         change: Callable[[Order], Outcome],
         *,
         terms: ReplaceTerms | None = None,
-        check: Callable[[Order], None] | None = None,
-    ) -> KeyTaken | Order | None:
-        """Store that the venue is to be asked. None: it is to be sent now; else what to answer."""
-        account = self._account
-        earlier = await account.store.find_claim(claim.scope, claim.idempotency_key)
-        if earlier is not None:
-            return KeyTaken(claim=earlier)
-        # The look-up took a moment: the order may be another one now.
-        order = self._open_order(order_id)
-        if check is not None:
-            check(order)
+    ) -> Order | None:
+        """Store that the venue is to be asked. None: it is to be sent now; else what to answer.
+
+        The request is what was made of the order as it stands, and nobody else may come in between: a cancel
+        made of an order that was replaced since is one that its venue may pass over in silence.
+        """
+        account, order_id = self._account, order.order_id
         try:
             await account.commit(
                 order_id,

@@ -70,6 +70,7 @@ class Resolver:
         self._terms = TermsWatch()
         self._waits: dict[OrderId, float] = {}
         self._due_ns: dict[OrderId, int] = {}
+        self._asking: list[OrderId] = []
 
     async def run(self) -> None:
         """Resolve what comes up, without end."""
@@ -93,11 +94,12 @@ class Resolver:
 
     def _next_wait_s(self) -> float | None:
         pending = {order.order_id for order in self._pending()}
-        self._due_ns = {i: due for i, due in self._due_ns.items() if i in pending}
-        self._waits = {i: wait for i, wait in self._waits.items() if i in pending}
-        self._past = {i: past for i, past in self._past.items() if i in pending}
-        self._missing = {i: since for i, since in self._missing.items() if i in pending}
-        self._terms.keep(pending)
+        kept = pending.union(self._asking)
+        self._due_ns = {i: due for i, due in self._due_ns.items() if i in kept}
+        self._waits = {i: wait for i, wait in self._waits.items() if i in kept}
+        self._past = {i: past for i, past in self._past.items() if i in kept}
+        self._missing = {i: since for i, since in self._missing.items() if i in kept}
+        self._terms.keep(kept)
         if not pending:
             return None
         now_ns = self._account.clock.time_ns()
@@ -144,13 +146,16 @@ class Resolver:
         # Who wants it asked again while the venue answers wants a later answer than this one.
         is_wanted = order_id in account.to_ask
         account.to_ask.discard(order_id)
+        self._asking.append(order_id)
         is_known = False
         try:
             is_known = await self._ask(venue, order_id)
         finally:
+            self._asking.remove(order_id)
             order = account.book.find(order_id)
             if is_wanted and not is_known and order is not None and order.is_open:
                 account.to_ask.add(order_id)
+                account.wake_resolver.set()
 
     async def _ask(self, venue: AccountPlugins, order_id: OrderId) -> bool:
         """Do that. Returns whether it is known now how the order stands there."""
@@ -210,14 +215,19 @@ class Resolver:
             is_known = False
             account.to_ask.add(order_id)
             account.wake_resolver.set()
-        # The venue holds the order open. A cancel or replace that it can no longer take did not happen; of
-        # one that was asked for since the venue looked, it says nothing.
-        if account.book.ref(order_id) is not ref or not self._is_command_over(
-            ref, as_of, venue.account.capabilities
-        ):
+        if account.book.ref(order_id) is not ref:
+            # Of what was asked for since the venue looked, it says nothing.
+            return False
+        if not self._is_command_over(ref, as_of, venue.account.capabilities):
             return is_known
+        # The venue holds the order open. A cancel or replace that it can no longer take did not happen.
+        is_cancelling = any(report.ord_status is OrdStatus.PENDING_CANCEL for report in reports)
         for doubt in order.in_doubt:
             refusal = _NEVER_HAPPENED.get(doubt.command)
+            if doubt.command is CommandKind.CANCEL and is_cancelling:
+                continue
+            if account.book.ref(order_id) is not ref:
+                return False
             if refusal is not None:
                 await account.apply_reports(
                     order_id,

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 
-from tradegw.model import ExecType, ExecutionReport, Order, OrderId
+from tradegw.model import CommandKind, ExecType, ExecutionReport, Order, OrderId, OrdStatus
 from tradegw.ports import VenueOrderRef
 from tradegw.venue import VenueTime
 
@@ -33,16 +33,27 @@ class Asked:
 
     def current(
         self, report: ExecutionReport, order: Order, ref: VenueOrderRef | None
-    ) -> ExecutionReport:
-        """Return what the venue said, without the terms if a replace may have made them old ones since.
+    ) -> ExecutionReport | None:
+        """Return what is true still of what the venue said: no terms that a replace may have made old ones.
 
         Args:
             order: As it stands when the answer is applied, which may be long after it came.
-            ref: Likewise.
+            ref: Likewise. None: the order has closed.
+
+        Returns:
+            None where nothing is: another incarnation stands for the order, or the cancel is decided.
         """
-        if report.exec_type is not ExecType.ORDER_STATUS or (
-            ref is self.ref and _terms(order) == _terms(self.order)
-        ):
+        if ref is not None and ref.generation != self.ref.generation:
+            return None
+        status = report.ord_status
+        if report.exec_type is not ExecType.ORDER_STATUS or status is None or not status.is_open:
+            # The terms of what has ended do not grow old.
+            return report
+        if status is OrdStatus.PENDING_CANCEL and order.pending is not self.order.pending:
+            return None
+        # A cancel makes another object of the incarnation as well, and changes no terms.
+        is_replaced = ref is not self.ref and order.pending is not CommandKind.CANCEL
+        if not is_replaced and _terms(order) == _terms(self.order):
             return report
         return replace(report, price=None, trigger_price=None, order_qty=None, terms_final=False)
 

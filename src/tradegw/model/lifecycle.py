@@ -300,11 +300,11 @@ def _trade(steps: Changes, report: ExecutionReport) -> None:
 
 
 def _fills_what_was_asked(order: Order, report: ExecutionReport) -> bool:
-    """Whether an order can only be complete under the terms of the replace that has no answer yet."""
+    """Whether a complete order can only be so under the terms of the replace that has no answer yet."""
     terms = order.pending_terms
     return terms is not None and (
         _shows(report, terms)
-        or (_is_beyond(order) and terms.order_qty == order.cum_qty and _agrees(report, terms))
+        or (order.order_qty != order.cum_qty == terms.order_qty and _agrees(report, terms))
     )
 
 
@@ -492,12 +492,16 @@ def _replaced(steps: Changes, report: ExecutionReport) -> None:
 
 
 def _tells_terms(order: Order, report: ExecutionReport) -> bool:
-    """Whether a report is the answer to the replace that had none yet when the venue closed the order."""
+    """Whether a report tells of the replace that had no answer yet when the venue closed the order."""
+    terms = order.pending_terms
+    if terms is None:
+        return False
+    if report.exec_type is ExecType.ORDER_STATUS:
+        return _shows(report, terms)
     return (
         report.exec_type is ExecType.REPLACED
         and report.command is CommandKind.REPLACE
-        and order.pending_terms is not None
-        and _agrees(report, order.pending_terms)
+        and _agrees(report, terms)
     )
 
 
@@ -552,7 +556,14 @@ def _status(steps: Changes, report: ExecutionReport) -> None:
     if report.ord_status is None:
         raise ValueError("an ORDER_STATUS needs ord_status; found none")
     terms = steps.order.pending_terms
-    if terms is not None and _shows(report, terms):
+    if terms is not None and (
+        _shows(report, terms)
+        or (
+            report.ord_status is OrdStatus.FILLED
+            and not is_missing_fills(steps.order, report)
+            and _fills_what_was_asked(steps.order, report)
+        )
+    ):
         _replaced(steps, report)
         if not steps.order.is_open:
             return

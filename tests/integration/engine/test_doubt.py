@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from dataclasses import replace
 from decimal import Decimal
 from typing import Any, ClassVar
@@ -11,6 +12,7 @@ import pytest
 
 from tests.integration.engine.bench import Bench, capabilities
 from tradegw.engine.account import AccountState
+from tradegw.engine.resolver import Resolver
 from tradegw.errors import Unavailable, VenueError
 from tradegw.model import (
     CommandKind,
@@ -18,6 +20,7 @@ from tradegw.model import (
     ExecType,
     ExecutionReport,
     Order,
+    OrderId,
     OrdStatus,
     TradeId,
     VenueClientOrderId,
@@ -759,6 +762,51 @@ async def test_a_look_from_before_a_command_does_not_say_what_became_of_it(bench
     stood = await bench.order_when(order.order_id, lambda o: not o.in_doubt)
     assert stood.price == Decimal(102)
     assert "REPLACE_REJECTED" not in await bench.events(order)
+
+
+async def test_who_wants_to_know_and_is_not_told_has_it_asked_again(bench: Bench) -> None:
+    """Also where it was not the resolver's own round that asked."""
+    use(bench, visibility_lag_s=60.0)
+    await bench.start()
+    order = await bench.place()
+    account = bench.engine.account("paper")
+    assert account.venue is not None
+
+    async def nothing(_: OrderId) -> None:
+        pass
+
+    bench.exchange.hidden_orders = True
+    account.to_ask.add(order.order_id)
+    await Resolver(account, random.Random(1), nothing).ask(account.venue, order.order_id)
+    bench.exchange.hidden_orders = False
+    began_ns = bench.clock.time_ns()
+    await bench.clock.until(lambda: order.order_id not in account.to_ask)
+    assert bench.clock.time_ns() - began_ns < 5e9
+
+
+async def test_a_cancel_is_made_of_the_order_as_it_stands_when_it_is_stored(bench: Bench) -> None:
+    await bench.start()
+    order = await bench.place()
+    looking, go_on = asyncio.Event(), asyncio.Event()
+    find_claim = bench.store.find_claim
+
+    async def slowly(scope: Any, key: str) -> Any:
+        if key == "slow":
+            looking.set()
+            await go_on.wait()
+        return await find_claim(scope, key)
+
+    bench.store.find_claim = slowly
+    cancelling = asyncio.create_task(
+        bench.gateway.cancel_order(order.order_id, idempotency_key="slow")
+    )
+    await looking.wait()
+    await bench.turn(3)
+    await bench.gateway.replace_order(order.order_id, price="101")
+    go_on.set()
+    assert (await cancelling).ord_status is OrdStatus.CANCELED
+    (request,) = bench.exchange.sent(CANCEL)
+    assert request.valid_until_ns == bench.clock.time_ns() + int(5e9)
 
 
 async def test_a_cancel_overtakes_a_replace(bench: Bench) -> None:
