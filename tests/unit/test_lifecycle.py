@@ -765,6 +765,12 @@ def test_a_query_tells_under_which_terms_an_order_ended() -> None:
     assert apply(filled, dataclasses.replace(told, price=D(100))) == (filled, ())
 
 
+def test_terms_that_an_order_has_anyway_do_not_tell_of_its_replace() -> None:
+    asked, _ = ask_replace(live(), ReplaceTerms(order_qty=D(10)), time_ns=6)
+    filled = after(asked, a_fill("t1", 10))
+    assert apply(filled, a_status(OrdStatus.FILLED, order_qty=D(10))) == (filled, ())
+
+
 def test_an_order_that_is_filled_beyond_what_was_asked_is_alarmed() -> None:
     asked, _ = ask_replace(live(), ReplaceTerms(order_qty=D(12)), time_ns=6)
     filled = a_fill("t1", 13, ord_status=OrdStatus.FILLED, cum_qty=D(13))

@@ -497,12 +497,20 @@ def _tells_terms(order: Order, report: ExecutionReport) -> bool:
     if terms is None:
         return False
     if report.exec_type is ExecType.ORDER_STATUS:
-        return _shows(report, terms)
+        # Terms that the order has anyway say nothing of what became of the replace.
+        return _shows(report, terms) and _changes(order, terms)
     return (
         report.exec_type is ExecType.REPLACED
         and report.command is CommandKind.REPLACE
         and _agrees(report, terms)
     )
+
+
+def _changes(order: Order, terms: ReplaceTerms) -> bool:
+    """Whether a replace asks for other terms than the order has."""
+    asked = (terms.order_qty, terms.price, terms.trigger_price)
+    had = (order.order_qty, order.price, order.trigger_price)
+    return any(want not in (None, has) for want, has in zip(asked, had, strict=True))
 
 
 def _replaced_before_the_end(steps: Changes, report: ExecutionReport) -> None:
