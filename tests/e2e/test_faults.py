@@ -161,7 +161,7 @@ def test_every_kind_of_fault_has_a_plan() -> None:
 async def test_what_a_fault_hits_is_neither_lost_nor_doubled(
     tmp_path: Path, tell: Callable[[str], None], kinds: Sequence[FaultKind]
 ) -> None:
-    await play(tmp_path, kinds, 1000, tell)
+    await play(tmp_path, kinds, 300, tell)
 
 
 @pytest.mark.long
