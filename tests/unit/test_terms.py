@@ -7,10 +7,11 @@ from decimal import Decimal
 
 import pytest
 
-from tests.unit.test_lifecycle import a_status, doubting, live, part
+from tests.unit.test_lifecycle import a_report, a_status, doubting, live, part
 from tradegw.engine.terms import Asked, TermsWatch
 from tradegw.model import (
     CommandKind,
+    ExecType,
     ExecutionReport,
     Order,
     OrdStatus,
@@ -118,6 +119,14 @@ REPLACING, _ = ask_replace(live(), ReplaceTerms(price=Decimal(101)), time_ns=6)
             None,
             id="another incarnation stands for it",
         ),
+        pytest.param(
+            CANCELLING,
+            REF,
+            refused := a_report(ExecType.CANCEL_REJECTED, command=CommandKind.CANCEL),
+            refused,
+            id="the last command is refused",
+        ),
+        pytest.param(CANCELLING, replace(REF), refused, None, id="or one before it"),
         pytest.param(
             live(),
             REF,

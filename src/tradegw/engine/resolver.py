@@ -216,7 +216,7 @@ class Resolver:
             account.to_ask.add(order_id)
             account.wake_resolver.set()
         if account.book.ref(order_id) is not ref:
-            # Of what was asked for since the venue looked, it says nothing.
+            # A later answer is wanted: of what was asked for since the venue looked, this one says nothing.
             return False
         if not self._is_command_over(ref, as_of, venue.account.capabilities):
             return is_known
@@ -224,25 +224,16 @@ class Resolver:
         is_cancelling = any(report.ord_status is OrdStatus.PENDING_CANCEL for report in reports)
         for doubt in order.in_doubt:
             refusal = _NEVER_HAPPENED.get(doubt.command)
-            if doubt.command is CommandKind.CANCEL and is_cancelling:
+            if refusal is None or (doubt.command is CommandKind.CANCEL and is_cancelling):
                 continue
-            if account.book.ref(order_id) is not ref:
-                return False
-            if refusal is not None:
-                await account.apply_reports(
-                    order_id,
-                    [
-                        replace(
-                            refusal,
-                            evidence=Evidence(
-                                kind=EvidenceKind.ABSENT_AFTER_EXPIRY,
-                                detail=f"the order stands unchanged at {as_of.time_ns}, after the "
-                                f"command's validity ended at "
-                                f"{ref.command_valid_until_ns or ref.command_valid_until_height}",
-                            ),
-                        )
-                    ],
-                )
+            detail = (
+                f"the order stands unchanged at {as_of.time_ns}, after the command's validity ended at "
+                f"{ref.command_valid_until_ns or ref.command_valid_until_height}"
+            )
+            evidence = Evidence(kind=EvidenceKind.ABSENT_AFTER_EXPIRY, detail=detail)
+            await account.apply_reports(
+                order_id, [replace(refusal, evidence=evidence)], asked=asked
+            )
         return is_known
 
     async def _infer(

@@ -41,10 +41,14 @@ class Asked:
             ref: Likewise. None: the order has closed.
 
         Returns:
-            None where nothing is: another incarnation stands for the order, or the cancel is decided.
+            None where nothing is: another incarnation stands for the order, the cancel is decided, or what is
+            refused is not the last command.
         """
         if ref is not None and ref.generation != self.ref.generation:
             return None
+        if report.exec_type in (ExecType.CANCEL_REJECTED, ExecType.REPLACE_REJECTED):
+            # Of a command that was asked for since, the answer says nothing.
+            return report if ref is self.ref else None
         status = report.ord_status
         if report.exec_type is not ExecType.ORDER_STATUS or status is None or not status.is_open:
             # The terms of what has ended do not grow old.

@@ -165,7 +165,11 @@ def _hear(steps: Changes, report: ExecutionReport) -> bool:
 
 
 def _is_overfilled(order: Order) -> bool:
-    return _is_beyond(order) and not _may_be_raised(order)
+    return (
+        order.order_qty is not None
+        and order.cum_qty > order.order_qty
+        and not _may_be_raised(order)
+    )
 
 
 def _may_be_raised(order: Order) -> bool:
@@ -292,24 +296,11 @@ def _trade(steps: Changes, report: ExecutionReport) -> None:
         and report.ord_status is OrdStatus.FILLED
         and not is_missing_fills(steps.order, report)
     ):
-        if _fills_what_was_asked(steps.order, report):
+        if _was_replaced(steps.order, report):
             _replaced(steps, report)
         if steps.order.is_open:
             # Only the venue knows when a quote-sized order is complete.
             _close(steps, report, OrdStatus.FILLED, EventType.FILLED)
-
-
-def _fills_what_was_asked(order: Order, report: ExecutionReport) -> bool:
-    """Whether a complete order can only be so under the terms of the replace that has no answer yet."""
-    terms = order.pending_terms
-    return terms is not None and (
-        _shows(report, terms)
-        or (order.order_qty != order.cum_qty == terms.order_qty and _agrees(report, terms))
-    )
-
-
-def _is_beyond(order: Order) -> bool:
-    return order.order_qty is not None and order.cum_qty > order.order_qty
 
 
 def _take_back_inferred(
@@ -564,14 +555,7 @@ def _status(steps: Changes, report: ExecutionReport) -> None:
     if report.ord_status is None:
         raise ValueError("an ORDER_STATUS needs ord_status; found none")
     terms = steps.order.pending_terms
-    if terms is not None and (
-        _shows(report, terms)
-        or (
-            report.ord_status is OrdStatus.FILLED
-            and not is_missing_fills(steps.order, report)
-            and _fills_what_was_asked(steps.order, report)
-        )
-    ):
+    if _was_replaced(steps.order, report):
         _replaced(steps, report)
         if not steps.order.is_open:
             return
@@ -594,6 +578,20 @@ def _status(steps: Changes, report: ExecutionReport) -> None:
                 _replaced(steps, report)
             else:
                 _acknowledge(steps, report)
+
+
+def _was_replaced(order: Order, report: ExecutionReport) -> bool:
+    """Whether a report can only be true if the replace that has no answer yet was carried out."""
+    terms = order.pending_terms
+    if terms is None:
+        return False
+    return _shows(report, terms) or (
+        # Complete, at the size that the replace asked for.
+        report.ord_status is OrdStatus.FILLED
+        and order.order_qty != order.cum_qty == terms.order_qty
+        and _agrees(report, terms)
+        and not is_missing_fills(order, report)
+    )
 
 
 def _shows(report: ExecutionReport, terms: ReplaceTerms) -> bool:
